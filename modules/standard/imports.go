@@ -1,0 +1,9 @@
+// Package standard is the guest list: it imports every module of Sallyport and
+// of Caddy's standard distribution.
+package standard
+
+import (
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	_ "github.com/sallyport-gateway/sallyport/modules/reject"
+)
