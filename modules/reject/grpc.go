@@ -8,6 +8,7 @@ import (
 
 // The gRPC status codes that refusals use, as gRPC numbers them.
 const (
+	GRPCCanceled          = 1
 	GRPCInvalidArgument   = 3
 	GRPCDeadlineExceeded  = 4
 	GRPCNotFound          = 5
@@ -23,10 +24,10 @@ const (
 // header frame, no body. Anything else reaches the caller as UNKNOWN.
 func writeGRPC(w http.ResponseWriter, ref *Refusal) {
 	h := w.Header()
+	forget(h)
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", strconv.Itoa(ref.grpcCode()))
 	h.Set("Grpc-Message", percentEncode(ref.message()))
-	h.Del("Content-Encoding")
 	w.WriteHeader(http.StatusOK)
 }
 
@@ -51,11 +52,13 @@ func (r *Refusal) grpcCode() int {
 		return GRPCUnauthenticated
 	case http.StatusForbidden:
 		return GRPCPermissionDenied
-	case http.StatusNotFound:
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 		return GRPCUnimplemented
-	case http.StatusTooManyRequests:
+	case http.StatusTooManyRequests, http.StatusRequestEntityTooLarge:
 		return GRPCResourceExhausted
-	case http.StatusGatewayTimeout:
+	case 499: // the client hung up, in the words of reverse_proxy
+		return GRPCCanceled
+	case http.StatusGatewayTimeout, http.StatusRequestTimeout:
 		return GRPCDeadlineExceeded
 	case http.StatusBadGateway, http.StatusServiceUnavailable:
 		return GRPCUnavailable

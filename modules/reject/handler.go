@@ -1,13 +1,14 @@
 package reject
 
 import (
-	"io"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
@@ -22,8 +23,15 @@ func init() {
 // client's own protocol: `application/problem+json` (RFC 9457), or a
 // Trailers-Only answer to gRPC callers. An error that one of the site's
 // `handle_errors` routes would answer is left to that route, except for gRPC
-// callers, who could not read its page.
-type Problem struct{}
+// callers, who could not read its page. Inside `handle_errors` it answers the
+// error that led there.
+//
+// An error that it answers never reaches Caddy's error log, so Problem writes
+// that line itself: at ERROR from status 500 on, at DEBUG below and for
+// refusals, which are decisions and have a counter and an audit event.
+type Problem struct {
+	logger *zap.Logger
+}
 
 // CaddyModule returns the Caddy module information.
 func (*Problem) CaddyModule() caddy.ModuleInfo {
@@ -35,21 +43,37 @@ func (*Problem) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics.
 func (p *Problem) Provision(ctx caddy.Context) error {
+	p.logger = ctx.Logger()
 	return Register(ctx.GetMetricsRegistry())
 }
 
 func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if err, ok := r.Context().Value(caddyhttp.ErrorCtxKey).(error); ok {
+		Write(w, r, err)
+		return nil
+	}
 	exchange.Of(r).Spoken = true
-	started := &startedWriter{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-	err := next.ServeHTTP(started, r)
-	if err == nil || started.started {
+	watched := &answer{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	err := next.ServeHTTP(watched, r)
+	if err == nil || watched.begun {
 		return err
 	}
 	if !isGRPC(r) && answered(r, err) {
 		return err
 	}
+	p.log(err)
 	Write(w, r, err)
 	return nil
+}
+
+func (p *Problem) log(err error) {
+	level, status := zapcore.DebugLevel, statusOf(err)
+	if status >= http.StatusInternalServerError && From(err) == nil {
+		level = zapcore.ErrorLevel
+	}
+	if c := p.logger.Check(level, err.Error()); c != nil {
+		c.Write(zap.Int("status", status))
+	}
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -64,28 +88,6 @@ func (p *Problem) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("problem takes no block, got '%s'", d.Val())
 	}
 	return nil
-}
-
-// startedWriter knows whether an answer has begun, after which no other can.
-type startedWriter struct {
-	*caddyhttp.ResponseWriterWrapper
-	started bool
-}
-
-func (s *startedWriter) WriteHeader(status int) {
-	// 1xx answers but 101 are followed by the real one.
-	s.started = s.started || status >= 200 || status == http.StatusSwitchingProtocols
-	s.ResponseWriterWrapper.WriteHeader(status)
-}
-
-func (s *startedWriter) Write(p []byte) (int, error) {
-	s.started = true
-	return s.ResponseWriterWrapper.Write(p)
-}
-
-func (s *startedWriter) ReadFrom(r io.Reader) (int64, error) {
-	s.started = true
-	return s.ResponseWriterWrapper.ReadFrom(r)
 }
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {

@@ -112,30 +112,3 @@ func (r *Refusal) setHeaders(h http.Header) {
 func ceilSeconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)
 }
-
-// answered says whether an error route of the server would answer err. Caddy
-// compiles the routes of all sites into one chain, so another site's
-// handle_errors does not count.
-func answered(r *http.Request, err error) bool {
-	server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Errors == nil || len(server.Errors.Routes) == 0 {
-		return false
-	}
-	return anyAnswers(server.Errors.Routes, server.Errors.WithError(r, err))
-}
-
-func anyAnswers(routes caddyhttp.RouteList, r *http.Request) bool {
-	for _, route := range routes {
-		match, err := route.MatcherSets.AnyMatchWithError(r)
-		if err != nil || !match {
-			continue
-		}
-		for _, h := range route.Handlers {
-			sub, nested := h.(*caddyhttp.Subroute)
-			if !nested || anyAnswers(sub.Routes, r) {
-				return true
-			}
-		}
-	}
-	return false
-}

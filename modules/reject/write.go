@@ -30,11 +30,31 @@ func describe(err error) *Refusal {
 	if ref := From(err); ref != nil {
 		return ref
 	}
-	status := http.StatusInternalServerError
-	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode >= 400 {
-		status = he.StatusCode
+	status := statusOf(err)
+	title := http.StatusText(status)
+	if title == "" {
+		title = "Status " + strconv.Itoa(status)
 	}
-	return &Refusal{Status: status, Type: "about:blank", Title: http.StatusText(status)}
+	return &Refusal{Status: status, Type: "about:blank", Title: title}
+}
+
+// statusOf returns the status that Caddy would answer err with.
+func statusOf(err error) int {
+	if ref := From(err); ref != nil {
+		return ref.Status
+	}
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	if ok && he.StatusCode >= 400 && he.StatusCode <= 999 {
+		return he.StatusCode
+	}
+	return http.StatusInternalServerError
+}
+
+// ofTheBody are the headers that describe a body, here one that never comes:
+// a handler may have set them before it failed.
+var ofTheBody = []string{
+	"Accept-Ranges", "Content-Disposition", "Content-Encoding", "Content-Language", "Content-Length",
+	"Content-Range", "Etag", "Last-Modified", "Trailer",
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, ref *Refusal) {
@@ -60,15 +80,19 @@ func writeProblem(w http.ResponseWriter, r *http.Request, ref *Refusal) {
 		text = []byte(`{"type":"about:blank","status":` + strconv.Itoa(ref.Status) + `}`)
 	}
 	h := w.Header()
+	forget(h)
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Encoding")
-	h.Del("ETag")
-	h.Del("Last-Modified")
 	w.WriteHeader(ref.Status)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(text) // a client that left hears nothing either way
+	}
+}
+
+func forget(h http.Header) {
+	for _, name := range ofTheBody {
+		delete(h, name)
 	}
 }
 
@@ -82,5 +106,5 @@ func (r *Refusal) problemType() string {
 func isGRPC(r *http.Request) bool {
 	ct := r.Header.Get("Content-Type")
 	rest, ok := strings.CutPrefix(ct, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';') && r.ProtoMajor == 2
+	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';') && r.ProtoMajor >= 2
 }
