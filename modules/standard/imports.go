@@ -5,5 +5,6 @@ package standard
 import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/reject"
 )
