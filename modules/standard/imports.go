@@ -5,6 +5,7 @@ package standard
 import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/reject"
 )
