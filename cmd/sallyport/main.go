@@ -7,6 +7,7 @@ import (
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
+	_ "github.com/sallyport-gateway/sallyport/cmd/sallyport/demo"
 	_ "github.com/sallyport-gateway/sallyport/modules/standard"
 )
 
