@@ -14,14 +14,18 @@ import (
 )
 
 // Binary returns the path of the gateway's binary: the one SALLYPORT names, or
-// a build of the working tree put into dir.
+// a build of the working tree put into dir. A test that looks for data races
+// gets a gateway that looks for them too.
 func Binary(dir string) (string, error) {
 	if path := os.Getenv("SALLYPORT"); path != "" {
 		return filepath.Abs(path)
 	}
 	path := filepath.Join(dir, "sallyport")
-	build := exec.Command("go", "build", "-trimpath", "-mod=readonly", "-o", path,
-		"github.com/sallyport-gateway/sallyport/cmd/sallyport")
+	args := []string{"build", "-mod=readonly", "-o", path}
+	if race {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "github.com/sallyport-gateway/sallyport/cmd/sallyport")...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the gateway: %w\n%s", err, out)
 	}

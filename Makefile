@@ -1,0 +1,52 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BINARY := bin/sallyport
+TOOL := go tool -modfile=.tools/go.mod
+FUZZTIME ?= 10s
+# A copy of the Go vulnerability database, file:///DIR. Default: the public one.
+VULNDB ?=
+
+.PHONY: help
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## build and run the demo: a gateway, its issuer, upstreams and sink, and the commands to try
+	$(BINARY) demo
+
+.PHONY: build
+build: ## build bin/sallyport
+	CGO_ENABLED=0 go build -trimpath -mod=readonly -o $(BINARY) ./cmd/sallyport
+
+.PHONY: test
+test: build ## run all tests, installing what they need; the last line counts them
+	@.tools/need.sh redis-server=redis-server cc='gcc libc6-dev'
+	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
+		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e
+
+.PHONY: check
+check: ## check what is written: format, modules, vet, staticcheck, shell scripts
+	@.tools/need.sh shellcheck=shellcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+	go mod verify
+	go mod tidy -diff
+	cd .tools && go mod verify && go mod tidy -diff
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	shellcheck $$(git grep --untracked --files-with-matches --extended-regexp '^#!.*sh$$')
+	@if [ -n "$(VULNDB)" ]; then $(MAKE) vuln; fi
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities in what the gateway calls; VULNDB=file:///DIR without a network
+	$(TOOL) govulncheck $(if $(VULNDB),-db $(VULNDB)) ./...
+
+.PHONY: smoke
+smoke: build ## start bin/sallyport, wait until it is ready, expect one 200 and one 401
+	go run ./test/smoke $(BINARY)
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	.tools/fuzz.sh $(FUZZTIME)
