@@ -8,5 +8,6 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/redispool"
+	_ "github.com/sallyport-gateway/sallyport/modules/audit"
 	_ "github.com/sallyport-gateway/sallyport/modules/reject"
 )

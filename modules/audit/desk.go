@@ -1,0 +1,298 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+
+	"github.com/sallyport-gateway/sallyport/modules/audit/spool"
+)
+
+// journal is what the desk writes into and the deliveries read from.
+type journal interface {
+	// Append adds a record and never blocks; spool.ErrFull refuses its class.
+	Append(class uint8, at time.Time, payload []byte) (spool.Mark, error)
+	// Sync returns nil once the record at the mark is as safe as the journal
+	// can make it.
+	Sync(ctx context.Context, m spool.Mark) error
+	// Read returns records behind a place, or a channel that closes when there
+	// may be some.
+	Read(after spool.Mark, count, size int, into []spool.Record) ([]spool.Record, <-chan struct{}, error)
+	// Release lets go of everything up to and including a place.
+	Release(m spool.Mark)
+	Stats() spool.Stats
+	Close() error
+}
+
+// desks outlive a reload: the journal stays open and the sinks keep their places.
+var desks = caddy.NewUsagePool()
+
+// desk is where events are written down and sent from. It holds no setting
+// that a reload may change; those stand in the App that is bound in Start.
+type desk struct {
+	node  string
+	limit int64
+
+	journal journal
+	floods  floods
+
+	// lost counts, by class, the events that found no room since the last gap
+	// event was written.
+	lost      [len(classNames)]atomic.Int64
+	lostSince atomic.Int64
+
+	// hurry closes when the process ends: linger and backoff are cut short.
+	hurry     chan struct{}
+	hurryOnce sync.Once
+
+	// moves gets a signal after a delivery moved.
+	moves chan struct{}
+
+	turn sync.Mutex // held while configurations come and go; taken before mu
+
+	mu         sync.Mutex // guards what follows
+	apps       []*App     // the newest last
+	deliveries map[string]*delivery
+	// places remembers where sinks stood that no configuration names now.
+	places    map[string]spool.Mark
+	mentioned map[string]time.Time
+	tidier    context.CancelFunc
+	tidied    sync.WaitGroup
+}
+
+// newDesk makes a desk without touching the disk or starting anything.
+func newDesk(node string, limit int64) *desk {
+	return &desk{
+		node: node, limit: limit,
+		hurry:      make(chan struct{}),
+		moves:      make(chan struct{}, 1),
+		deliveries: make(map[string]*delivery),
+		places:     make(map[string]spool.Mark),
+		mentioned:  make(map[string]time.Time),
+	}
+}
+
+// attach makes a the configuration whose sinks and settings count. First says
+// that it is the one for which the journal was opened.
+func (d *desk) attach(a *App) (first bool, err error) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if first = d.journal == nil; first {
+		if err := d.open(); err != nil {
+			return false, err
+		}
+	}
+	d.mu.Lock()
+	d.apps = append(d.apps, a)
+	retired := d.rebindLocked()
+	d.mu.Unlock()
+	d.retire(retired)
+	return first, nil
+}
+
+func (d *desk) open() error {
+	d.journal = spool.NewRing(d.limit, uint64(time.Now().UnixMilli()))
+	ctx, cancel := context.WithCancel(context.Background())
+	d.tidier = cancel
+	d.tidied.Go(func() { d.tidy(ctx) })
+	return nil
+}
+
+// detach takes a's settings away. If a was the last, what is held is delivered
+// for as long as patience lasts.
+func (d *desk) detach(a *App, patience time.Duration) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	d.mu.Lock()
+	last := len(d.apps) == 1
+	d.mu.Unlock()
+	if last {
+		a.lifecycle(stopKind, "the gateway stops, or goes on without audit")
+		d.drain(patience)
+	}
+	d.mu.Lock()
+	d.apps = slices.DeleteFunc(d.apps, func(o *App) bool { return o == a })
+	retired := d.rebindLocked()
+	d.mu.Unlock()
+	d.retire(retired)
+}
+
+// retire ends deliveries, which need mu to finish what they are at.
+func (d *desk) retire(deliveries []*delivery) {
+	for _, dl := range deliveries {
+		dl.halt()
+		d.mu.Lock()
+		d.places[dl.name] = *dl.at.Load()
+		d.mu.Unlock()
+	}
+}
+
+// superseded says that a newer configuration has taken over from a.
+func (d *desk) superseded(a *App) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.apps) > 0 && d.apps[len(d.apps)-1] != a
+}
+
+// rebindLocked gives every sink of the newest configuration a delivery, and
+// returns those that it does not name.
+func (d *desk) rebindLocked() (retired []*delivery) {
+	var sinks []*sinkEntry
+	if n := len(d.apps); n > 0 {
+		sinks = d.apps[n-1].sinks
+	}
+	for name, dl := range d.deliveries {
+		if !slices.ContainsFunc(sinks, func(s *sinkEntry) bool { return s.name == name }) {
+			retired = append(retired, dl)
+			delete(d.deliveries, name)
+		}
+	}
+	for _, s := range sinks {
+		b := &binding{sink: s.sink, required: !s.optional, logger: d.apps[len(d.apps)-1].logger}
+		dl, known := d.deliveries[s.name]
+		if !known {
+			dl = newDelivery(d, s.name, d.places[s.name])
+			d.deliveries[s.name] = dl
+		}
+		dl.bind(b)
+		if !known {
+			dl.start()
+		}
+	}
+	return retired
+}
+
+// put writes an event into the journal; it never blocks.
+func (d *desk) put(c class, at time.Time, payload []byte) (spool.Mark, error) {
+	m, err := d.journal.Append(uint8(c), at, payload)
+	if err != nil {
+		dropped[c].Inc()
+		d.lost[c].Add(1)
+		d.lostSince.CompareAndSwap(0, at.UnixNano())
+		return m, err
+	}
+	accepted[c].Inc()
+	return m, nil
+}
+
+// drain waits until every sink has everything, or patience ends.
+func (d *desk) drain(patience time.Duration) {
+	d.hurryOnce.Do(func() { close(d.hurry) })
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = d.journal.Sync(ctx, d.journal.Stats().Last)
+	for d.behind() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.moves:
+		}
+	}
+}
+
+func (d *desk) hurrying() bool {
+	select {
+	case <-d.hurry:
+		return true
+	default:
+		return false
+	}
+}
+
+func (d *desk) behind() bool {
+	last := d.journal.Stats().Last.Seq
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, dl := range d.deliveries {
+		if dl.at.Load().Seq < last {
+			return true
+		}
+	}
+	return false
+}
+
+// moved hears that a delivery has come further.
+func (d *desk) moved(*delivery) {
+	select {
+	case d.moves <- struct{}{}:
+	default:
+	}
+	d.mu.Lock()
+	m, any := d.passedLocked()
+	d.mu.Unlock()
+	if any {
+		d.journal.Release(m)
+	}
+}
+
+// passedLocked is the place that every required sink has passed; where no sink
+// is required, every sink.
+func (d *desk) passedLocked() (least spool.Mark, any bool) {
+	required := false
+	for _, dl := range d.deliveries {
+		required = required || dl.bound.Load().required
+	}
+	for _, dl := range d.deliveries {
+		if required && !dl.bound.Load().required {
+			continue
+		}
+		if at := *dl.at.Load(); !any || at.Seq < least.Seq {
+			least, any = at, true
+		}
+	}
+	return least, any
+}
+
+// setAside gives up an event that a sink never takes.
+func (d *desk) setAside(sink string, e Event, cause error, logger *zap.Logger) {
+	dead.WithLabelValues(sink).Inc()
+	logger.Error("audit event set aside", zap.String("sink", sink), zap.Uint64("seq", e.Mark.Seq), zap.String("type", e.Type), zap.Error(cause))
+}
+
+// mention says whether a condition may be logged: once every ten seconds.
+func (d *desk) mention(condition string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if now.Sub(d.mentioned[condition]) < 10*time.Second {
+		return false
+	}
+	d.mentioned[condition] = now
+	return true
+}
+
+// newest is the App whose settings count, or nil.
+func (d *desk) newest() *App {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.apps) == 0 {
+		return nil
+	}
+	return d.apps[len(d.apps)-1]
+}
+
+// Destruct ends the deliveries and closes the journal.
+func (d *desk) Destruct() error {
+	if d.journal == nil {
+		return nil
+	}
+	d.tidier()
+	d.tidied.Wait()
+	d.mu.Lock()
+	rest := slices.Collect(maps.Values(d.deliveries))
+	clear(d.deliveries)
+	d.mu.Unlock()
+	d.retire(rest)
+	if err := d.journal.Close(); err != nil && !errors.Is(err, spool.ErrClosed) {
+		return fmt.Errorf("close audit spool: %w", err)
+	}
+	return nil
+}

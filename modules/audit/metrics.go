@@ -1,0 +1,45 @@
+package audit
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sallyport-gateway/sallyport/modules/telemetry/instrument"
+)
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "sallyport", Subsystem: "audit", Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sallyport", Subsystem: "audit", Name: name, Help: help}, labels)
+}
+
+var (
+	events    = counter("events_total", "Audit events by class and result: accepted, dropped, coalesced, or refused in strict mode.", "class", "result")
+	requests  = counter("sink_requests_total", "Batches handed to a sink, by what came of it: delivered, retry, smaller, poison, denied or gone.", "sink", "result")
+	delivered = counter("sink_events_total", "Events that a sink has accepted.", "sink")
+	dead      = counter("dead_letters_total", "Events that a sink refused for good and that were set aside.", "sink")
+	gaps      = counter("gaps_total", "Gaps written into the stream, by the reason.", "reason")
+
+	lagEvents  = gauge("sink_lag_events", "Events that wait for a sink.", "sink")
+	lagSeconds = gauge("sink_lag_seconds", "Age of the oldest event that waits for a sink.", "sink")
+	spoolBytes = gauge("spool_bytes", "Bytes of events held until every required sink has them.")
+	spoolAge   = gauge("spool_oldest_seconds", "Age of the oldest event held.")
+	durable    = gauge("durable", "1 while accepted events reach the disk, 0 while they live in memory.")
+)
+
+// accepted and its kin are resolved once: a request must not hash labels.
+var accepted, dropped, coalesced, unsafe [len(classNames)]prometheus.Counter
+
+func init() {
+	for i, name := range classNames {
+		accepted[i] = events.WithLabelValues(name, "accepted")
+		dropped[i] = events.WithLabelValues(name, "dropped")
+		coalesced[i] = events.WithLabelValues(name, "coalesced")
+		unsafe[i] = events.WithLabelValues(name, "refused")
+	}
+}
+
+func register(reg prometheus.Registerer) error {
+	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, durable)
+}

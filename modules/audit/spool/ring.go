@@ -1,0 +1,128 @@
+package spool
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Ring is the spool that lives in memory: it outlasts a reload and a dead sink,
+// and ends with the process.
+type Ring struct {
+	limit int64
+	epoch uint64
+
+	mu     sync.Mutex // guards what follows
+	seq    uint64
+	held   []Record // in order, without gaps; held[0].Seq is the oldest
+	bytes  int64
+	grown  chan struct{} // closed and replaced when a record arrives
+	waited bool          // somebody holds grown
+	closed bool
+}
+
+// NewRing returns a ring that holds up to limit bytes of payload. The epoch
+// must be greater than that of any earlier spool of the same node.
+func NewRing(limit int64, epoch uint64) *Ring {
+	return &Ring{limit: limit, epoch: epoch, grown: make(chan struct{})}
+}
+
+// recordCost is what a record takes beyond its payload.
+const recordCost = 64
+
+// Append adds a record and returns its place. It never blocks.
+func (r *Ring) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return Mark{}, ErrClosed
+	}
+	cost := int64(len(payload)) + recordCost
+	if r.bytes+cost > share(r.limit, class) {
+		return Mark{}, ErrFull
+	}
+	r.seq++
+	m := Mark{Epoch: r.epoch, Seq: r.seq}
+	r.held = append(r.held, Record{Mark: m, Time: at, Class: class, Payload: append([]byte(nil), payload...)})
+	r.bytes += cost
+	if r.waited {
+		r.wakeLocked()
+	}
+	return m, nil
+}
+
+// Sync returns at once: memory is as safe as it will ever be.
+func (r *Ring) Sync(context.Context, Mark) error { return nil }
+
+// Read returns up to count records behind after, of about size bytes at the
+// most. Where there are none it returns a channel that closes when there may be.
+func (r *Ring) Read(after Mark, count, size int, into []Record) ([]Record, <-chan struct{}, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	into = into[:0]
+	if len(r.held) == 0 || after.Seq >= r.seq {
+		if r.closed {
+			return into, nil, ErrClosed
+		}
+		r.waited = true
+		return into, r.grown, nil
+	}
+	start := 0
+	if first := r.held[0].Seq; after.Epoch == r.epoch && after.Seq >= first {
+		start = int(after.Seq - first + 1)
+	}
+	for _, rec := range r.held[start:] {
+		if len(into) == count || len(into) > 0 && size < len(rec.Payload) {
+			break
+		}
+		size -= len(rec.Payload)
+		into = append(into, rec)
+	}
+	return into, nil, nil
+}
+
+// Release lets go of everything up to and including m.
+func (r *Ring) Release(m Mark) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.Epoch != r.epoch || len(r.held) == 0 || m.Seq < r.held[0].Seq {
+		return
+	}
+	n := min(int(m.Seq-r.held[0].Seq)+1, len(r.held))
+	for _, rec := range r.held[:n] {
+		r.bytes -= int64(len(rec.Payload)) + recordCost
+	}
+	clear(r.held[:n])
+	r.held = r.held[n:]
+	if len(r.held) == 0 {
+		r.held = nil
+	}
+}
+
+// Stats describes the ring.
+func (r *Ring) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := Stats{Bytes: r.bytes, Last: Mark{r.epoch, r.seq}}
+	if len(r.held) > 0 {
+		s.Oldest = r.held[0].Time
+	}
+	return s
+}
+
+// Close refuses further records; those held can still be read.
+func (r *Ring) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.closed = true
+		r.wakeLocked()
+	}
+	return nil
+}
+
+func (r *Ring) wakeLocked() {
+	close(r.grown)
+	r.grown = make(chan struct{})
+	r.waited = false
+}
