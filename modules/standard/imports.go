@@ -6,6 +6,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/sallyport-gateway/sallyport/modules/audit"
+	_ "github.com/sallyport-gateway/sallyport/modules/breaker"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/redispool"

@@ -1,0 +1,84 @@
+package breaker
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
+	"github.com/sallyport-gateway/sallyport/modules/telemetry/instrument"
+)
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "sallyport", Subsystem: "breaker", Name: name, Help: help,
+	}, labels)
+}
+
+var (
+	resultsTotal = counter("results_total",
+		"Upstream attempts by what they say about the upstream: success, failure, or ignored.",
+		"breaker", "upstream", "class")
+	transitionsTotal = counter("transitions_total",
+		"Changes of state of a circuit.",
+		"breaker", "upstream", "from", "to", "reason")
+	refusedTotal = counter("refused_total",
+		"Requests that were refused, or in shadow mode would have been.",
+		"breaker", "mode", "reason")
+	probesTotal = counter("probes_total",
+		"Requests that decided about a half-open circuit, by their result.",
+		"breaker", "upstream", "class")
+	fallbacksTotal = counter("fallbacks_total",
+		"Requests answered in the upstream's place, by the kind of fallback and whether it worked.",
+		"breaker", "kind", "result")
+	droppedTotal = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "sallyport", Subsystem: "breaker", Name: "announcements_dropped_total",
+		Help: "Changes of state that were not logged or reported because too many came at once.",
+	})
+
+	stateDesc = prometheus.NewDesc("sallyport_breaker_state",
+		"State of a circuit: 1 for the one it is in.", []string{"breaker", "upstream", "state"}, nil)
+	circuitsDesc = prometheus.NewDesc("sallyport_breaker_circuits",
+		"Circuits of a policy by state, those of dynamic upstreams included.", []string{"breaker", "state"}, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (a *App) Describe(ch chan<- *prometheus.Desc) {
+	ch <- stateDesc
+	ch <- circuitsDesc
+}
+
+// Collect reads the state of this configuration's circuits when scraped.
+func (a *App) Collect(ch chan<- prometheus.Metric) {
+	sums := make(map[string]map[circuit.State]int)
+	count := func(t *tracked) {
+		if sums[t.policy] == nil {
+			sums[t.policy] = make(map[circuit.State]int)
+		}
+		sums[t.policy][t.State()]++
+	}
+	circuits, herds := a.members()
+	for _, t := range circuits {
+		count(t)
+		now := t.State()
+		for _, s := range circuit.States() {
+			value := 0.0
+			if s == now {
+				value = 1
+			}
+			ch <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, value, t.policy, t.upstream, s.String())
+		}
+	}
+	for _, h := range herds {
+		for _, t := range *h.byDial.Load() {
+			count(t)
+		}
+	}
+	for policy, byState := range sums {
+		for _, s := range circuit.States() {
+			ch <- prometheus.MustNewConstMetric(circuitsDesc, prometheus.GaugeValue, float64(byState[s]), policy, s.String())
+		}
+	}
+}
+
+func (a *App) register(reg prometheus.Registerer) error {
+	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, droppedTotal)
+}

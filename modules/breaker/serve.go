@@ -1,0 +1,84 @@
+package breaker
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
+)
+
+// reason is why a request was not answered by an upstream.
+type reason string
+
+// The reasons. They are the codes of the refusals and label the metrics.
+const (
+	circuitOpen reason = "circuit-open"
+	noUpstream  reason = "upstream-unreachable"
+	gone        reason = "client-gone"
+)
+
+// ServeHTTP takes the request over the bridge, or answers it on this side.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	now := time.Now()
+	if h.shut(now) {
+		return h.instead(w, r, next, circuitOpen, nil, nil)
+	}
+	card := exchange.Of(r)
+	x := &crossing{h: h, card: card, client: bucketOf(r, card)}
+	why, err := x.cross(w, r, next)
+	switch why {
+	case "":
+		return err
+	case gone:
+		w.WriteHeader(499) // as the proxy itself does; nobody reads it
+		return nil
+	}
+	return h.instead(w, r, next, why, x, err)
+}
+
+// cross runs the proxy and says why, if at all, something else must answer.
+func (x *crossing) cross(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (reason, error) {
+	if leave := x.enter(r.Context()); leave != nil {
+		defer leave()
+	}
+	// A broken stream makes the proxy panic: leases end all the same.
+	defer x.finish()
+	err := x.h.proxy.ServeHTTP(w, r, next)
+	if err == nil {
+		return "", nil
+	}
+	if x.stopped != "" {
+		return x.stopped, err
+	}
+	if x.unreachable(err) {
+		return noUpstream, err
+	}
+	return "", err
+}
+
+func (x *crossing) finish() {
+	now := time.Now()
+	x.release(now)
+	if x.last != nil {
+		x.last.end(now)
+	}
+}
+
+// unreachable says that err means no upstream answered at all. An error of a
+// handle_response route, or an answer that used up the retries, is none.
+func (x *crossing) unreachable(err error) bool {
+	if x.last != nil && x.last.res != nil {
+		return false
+	}
+	he, ok := errors.AsType[caddyhttp.HandlerError](err)
+	return ok && (he.StatusCode == http.StatusBadGateway || he.StatusCode == http.StatusServiceUnavailable || he.StatusCode == http.StatusGatewayTimeout)
+}
+
+// touched says that an upstream has begun to read the request's body, so that
+// no other can get it whole.
+func (x *crossing) touched() bool {
+	return x.last != nil && x.last.out.read.Load()
+}
