@@ -50,3 +50,17 @@ smoke: build ## start bin/sallyport, wait until it is ready, expect one 200 and 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	.tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: xcaddy
+xcaddy: ## build a stock Caddy with each guard alone and send a request through each; ROOMS="jwtauth health" for some
+	go run ./test/xcaddy $(ROOMS)
+
+.PHONY: reproducible
+reproducible: ## build the current commit twice and compare the binaries byte by byte
+	.tools/reproducible.sh
+
+.PHONY: bench
+bench: build ## measure the chain against a bare reverse_proxy, in memory and under wrk on loopback
+	@.tools/need.sh wrk=wrk
+	go test -run '^$$' -bench . ./test/bench
+	go run ./test/bench/wrk $(BINARY)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -114,7 +116,32 @@ func (s *story) send(c *call) (answer, error) {
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, res.Trailer, string(body), time.Since(began)}, err
+	if err != nil {
+		return answer{}, err
+	}
+	a := answer{res.StatusCode, res.Header, res.Trailer, string(body), time.Since(began)}
+	return a, described(a)
+}
+
+var problems = sync.OnceValues(func() (string, error) {
+	page, err := os.ReadFile("../../docs/problems.md")
+	return string(page), err
+})
+
+// described holds if docs/problems.md describes the code of a problem.
+func described(a answer) error {
+	var problem struct {
+		Code string `json:"code"`
+	}
+	if a.header.Get("Content-Type") != "application/problem+json" ||
+		json.Unmarshal([]byte(a.body), &problem) != nil || problem.Code == "" {
+		return nil
+	}
+	page, err := problems()
+	if err == nil && !strings.Contains(page, "\n## "+problem.Code+"\n") {
+		err = fmt.Errorf("docs/problems.md does not describe the code %s", problem.Code)
+	}
+	return err
 }
 
 func (s *story) base() string { return "http://127.0.0.1:" + s.ts.Getenv("PORT") }

@@ -107,6 +107,12 @@ func (p *Process) Crash() error {
 	return nil
 }
 
+// CPU returns what the process has computed in its life, once it has ended.
+func (p *Process) CPU() time.Duration {
+	<-p.ended
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // FreePort returns a loopback port that nobody listens on.
 func FreePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
