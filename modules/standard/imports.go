@@ -8,6 +8,7 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/audit"
 	_ "github.com/sallyport-gateway/sallyport/modules/breaker"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
+	_ "github.com/sallyport-gateway/sallyport/modules/jwtauth"
 	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/redispool"
 	_ "github.com/sallyport-gateway/sallyport/modules/reject"

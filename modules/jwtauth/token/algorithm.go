@@ -2,6 +2,9 @@ package token
 
 import (
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"fmt"
 	"strings"
 )
@@ -101,4 +104,32 @@ func (s AlgorithmSet) Each(see func(Algorithm)) {
 			see(a)
 		}
 	}
+}
+
+// Serves says whether a key of algorithm a can serve a token that the set
+// accepts: of EdDSA and Ed25519, either name will do.
+func (s AlgorithmSet) Serves(a Algorithm) bool {
+	return s.Has(a) || a.edwards() && (s.Has(EdDSA) || s.Has(Ed25519))
+}
+
+// Natural returns the one algorithm of a key that names none: the curve says
+// it, or for RSA the accepted set, where RS256 goes first.
+func Natural(public any, accepted AlgorithmSet) Algorithm {
+	switch p := public.(type) {
+	case ed25519.PublicKey:
+		return EdDSA
+	case *ecdsa.PublicKey:
+		for a := ES256; a <= ES512; a++ {
+			if curveOf(a) == p.Curve {
+				return a
+			}
+		}
+	case *rsa.PublicKey:
+		for a := RS256; a <= PS512; a++ {
+			if accepted.Has(a) {
+				return a
+			}
+		}
+	}
+	return 0
 }

@@ -1,0 +1,241 @@
+package jwtauth
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
+)
+
+// Source is a place where a request may carry its token.
+type Source struct {
+	// From is `header`, `cookie`, `query` or `websocket`.
+	From string `json:"from"`
+	// Name is the name of the header, cookie or query parameter. Default for
+	// header: Authorization; for query: access_token. None for websocket.
+	Name string `json:"name,omitempty"`
+}
+
+// credential is the one token of a request, as it was sent.
+type credential struct {
+	raw    string
+	source *Source
+	// dpop says that it was sent with the DPoP scheme.
+	dpop bool
+}
+
+var (
+	errAmbiguous = errors.New("request carries more than one token")
+	errScheme    = errors.New("header Authorization is not of the form 'Bearer <token>'")
+)
+
+// extract finds the request's token. There must be one at most: whoever sends
+// two hopes that two readers choose differently.
+func (h *Handler) extract(r *http.Request) (c credential, err error) {
+	for n := range h.sources {
+		s := &h.sources[n]
+		raw, dpop, err := s.find(r)
+		if err != nil {
+			return credential{}, err
+		}
+		if raw == "" {
+			continue
+		}
+		if c.raw != "" {
+			return credential{}, errAmbiguous
+		}
+		c = credential{raw: raw, source: s, dpop: dpop}
+	}
+	if c.raw != "" && c.source.From != "query" && strings.Contains(r.URL.RawQuery, "access_token=") && r.URL.Query().Has("access_token") {
+		return credential{}, errAmbiguous // RFC 6750 section 2
+	}
+	return c, nil
+}
+
+func (s *Source) find(r *http.Request) (raw string, dpop bool, err error) {
+	switch s.From {
+	case "header":
+		values := r.Header[s.Name]
+		if len(values) > 1 {
+			return "", false, errAmbiguous
+		}
+		if len(values) == 0 {
+			return "", false, nil
+		}
+		if s.Name != "Authorization" {
+			return values[0], false, nil
+		}
+		return bearer(values[0])
+	case "cookie":
+		cookies := r.CookiesNamed(s.Name)
+		if len(cookies) > 1 {
+			return "", false, errAmbiguous
+		}
+		if len(cookies) == 1 {
+			raw = cookies[0].Value
+		}
+	case "query":
+		if r.URL.RawQuery == "" {
+			return "", false, nil
+		}
+		values := r.URL.Query()[s.Name]
+		if len(values) > 1 {
+			return "", false, errAmbiguous
+		}
+		if len(values) == 1 {
+			raw = values[0]
+		}
+	case "websocket":
+		return subprotocol(r)
+	}
+	return raw, false, nil
+}
+
+// bearer takes the token out of an Authorization header. A scheme that is not
+// ours is somebody else's business, and no token.
+func bearer(value string) (raw string, dpop bool, err error) {
+	scheme, rest, found := strings.Cut(value, " ")
+	dpop = strings.EqualFold(scheme, "DPoP")
+	if !dpop && !strings.EqualFold(scheme, "Bearer") {
+		return "", false, nil
+	}
+	raw = strings.TrimLeft(rest, " ")
+	switch {
+	case !found || raw == "":
+		return "", dpop, errScheme
+	case strings.Contains(raw, ","):
+		return "", dpop, errAmbiguous
+	}
+	return raw, dpop, nil
+}
+
+// kubernetesProtocol is the subprotocol in which Kubernetes clients send their
+// token, base64url-encoded once more.
+const kubernetesProtocol = "base64url.bearer.authorization.k8s.io."
+
+// subprotocol takes the token out of Sec-WebSocket-Protocol, where browsers
+// can put it: `bearer, <token>`, or the form of Kubernetes.
+func subprotocol(r *http.Request) (raw string, dpop bool, err error) {
+	if !isWebSocket(r) {
+		return "", false, nil
+	}
+	offered := protocols(r)
+	for n, p := range offered {
+		next := ""
+		if encoded, ok := strings.CutPrefix(p, kubernetesProtocol); ok {
+			if next, err = decodeProtocol(encoded); err != nil {
+				return "", false, err
+			}
+		} else if p == "bearer" && n+1 < len(offered) {
+			next = offered[n+1]
+		}
+		if next != "" && raw != "" {
+			return "", false, errAmbiguous
+		}
+		raw += next
+	}
+	return raw, false, nil
+}
+
+func isWebSocket(r *http.Request) bool {
+	if r.Method == http.MethodConnect { // RFC 8441, over HTTP/2
+		return r.Header.Get(":protocol") == "websocket"
+	}
+	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade") &&
+		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+func protocols(r *http.Request) []string {
+	var list []string
+	for _, line := range r.Header["Sec-Websocket-Protocol"] {
+		for p := range strings.SplitSeq(line, ",") {
+			list = append(list, strings.TrimSpace(p))
+		}
+	}
+	return list
+}
+
+// remove takes the token off the request, so that it goes no further.
+func (c *credential) remove(r *http.Request) {
+	switch c.source.From {
+	case "header":
+		r.Header.Del(c.source.Name)
+	case "cookie":
+		removeCookie(r, c.source.Name)
+	case "query":
+		q := r.URL.Query()
+		q.Del(c.source.Name)
+		r.URL.RawQuery = q.Encode()
+	case "websocket":
+		removeProtocol(r)
+	}
+}
+
+func removeCookie(r *http.Request, name string) {
+	cookies := r.Cookies()
+	r.Header.Del("Cookie")
+	for _, c := range cookies {
+		if c.Name != name {
+			r.AddCookie(c)
+		}
+	}
+}
+
+// removeProtocol takes token and marker out of the offer. At least one other
+// protocol must be left for the upstream to choose, or the browser gives up.
+func removeProtocol(r *http.Request) {
+	var rest []string
+	offered := protocols(r)
+	for n := 0; n < len(offered); n++ {
+		switch {
+		case strings.HasPrefix(offered[n], kubernetesProtocol):
+		case offered[n] == "bearer" && n+1 < len(offered):
+			n++
+		default:
+			rest = append(rest, offered[n])
+		}
+	}
+	r.Header.Del("Sec-Websocket-Protocol")
+	if len(rest) > 0 {
+		r.Header.Set("Sec-Websocket-Protocol", strings.Join(rest, ", "))
+	}
+}
+
+// check says what is wrong with a written source, and completes it.
+func (s *Source) check() error {
+	switch s.From {
+	case "header":
+		if s.Name == "" {
+			s.Name = "Authorization"
+		}
+		s.Name = http.CanonicalHeaderKey(s.Name)
+	case "query":
+		if s.Name == "" {
+			s.Name = "access_token"
+		}
+	case "cookie":
+		if s.Name == "" {
+			return errors.New("source cookie needs the cookie's name")
+		}
+	case "websocket":
+		if s.Name != "" {
+			return errors.New("source websocket takes no name")
+		}
+	default:
+		return fmt.Errorf("source '%s' is none of header, cookie, query, websocket", s.From)
+	}
+	return nil
+}
+
+func decodeProtocol(encoded string) (string, error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return "", token.ErrBase64
+	}
+	return string(raw), nil
+}

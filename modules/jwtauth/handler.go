@@ -1,0 +1,201 @@
+package jwtauth
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/modules/reject"
+)
+
+func init() {
+	caddy.RegisterModule(new(Handler))
+	httpcaddyfile.RegisterHandlerDirective("jwt", parseCaddyfile)
+	httpcaddyfile.RegisterDirectiveOrder("jwt", httpcaddyfile.After, "try_files")
+}
+
+// Handler lets a request pass whose token one of its issuers signed, for this
+// audience, for now, and for what this route demands.
+//
+// Placeholder | Meaning
+// ------------|--------
+// `{http.auth.user.id}` | The token's `sub`
+// `{http.auth.user.<claim>}` | A claim, by name or JSON Pointer, such as `{http.auth.user./realm_access/roles}`
+// `{sallyport.subject}` | The token's `sub`
+// `{sallyport.issuer}` | The configured name of the issuer
+type Handler struct {
+	// Issuers are names of the `sallyport_issuers` app. A token must be from
+	// one of them. Required.
+	Issuers []string `json:"issuers,omitempty"`
+	// Sources are the places where a token may be. Default: the Authorization
+	// header.
+	Sources []Source `json:"sources,omitempty"`
+	// Require is what the token must say.
+	Require []Requirement `json:"require,omitempty"`
+	// Forward is what the upstream is told.
+	Forward []Forward `json:"forward,omitempty"`
+	// Optional lets requests without a token pass as anonymous. A bad token is
+	// refused all the same.
+	Optional bool `json:"optional,omitempty"`
+	// Token is `keep` or `strip`: whether the upstream gets the token. Default:
+	// keep for the header, strip for the other sources.
+	Token string `json:"token,omitempty"`
+	// Preflight lets CORS preflight requests pass without a token.
+	Preflight bool `json:"preflight,omitempty"`
+	// Realm is the realm of the challenge. Default: `api`.
+	Realm string `json:"realm,omitempty"`
+
+	issuers  []*Issuer
+	sources  []Source
+	guarded  guarded
+	maxBytes int
+}
+
+// CaddyModule returns the Caddy module information.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.jwt",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision finds the issuers.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := h.check(); err != nil {
+		return err
+	}
+	if err := reject.Register(ctx.GetMetricsRegistry()); err != nil {
+		return err
+	}
+	app, err := ctx.App("sallyport_issuers")
+	if err != nil {
+		return err
+	}
+	if h.issuers, err = app.(*Issuers).named(h.Issuers); err != nil {
+		return err
+	}
+	for _, i := range h.issuers {
+		h.maxBytes = max(h.maxBytes, i.maxBytes)
+	}
+	for _, f := range h.Forward {
+		h.guarded = append(h.guarded, f.Header)
+	}
+	return nil
+}
+
+// check refuses what no route can mean, and completes what is left out.
+func (h *Handler) check() error {
+	if len(h.Issuers) == 0 {
+		return fmt.Errorf("jwt names no issuer")
+	}
+	for n := range h.Sources {
+		if err := h.Sources[n].check(); err != nil {
+			return fmt.Errorf("jwt: %w", err)
+		}
+	}
+	h.sources = h.Sources
+	if len(h.sources) == 0 {
+		h.sources = []Source{{From: "header", Name: "Authorization"}}
+	}
+	for n := range h.Require {
+		if err := h.Require[n].check(); err != nil {
+			return fmt.Errorf("jwt: require: %w", err)
+		}
+	}
+	seen := make(map[string]bool)
+	for n := range h.Forward {
+		f := &h.Forward[n]
+		if err := f.check(); err != nil {
+			return fmt.Errorf("jwt: forward %s: %w", f.Claim, err)
+		}
+		if seen[f.Header] {
+			return fmt.Errorf("jwt: forward: header %s is set twice", f.Header)
+		}
+		seen[f.Header] = true
+	}
+	switch h.Token {
+	case "", "keep", "strip":
+	default:
+		return fmt.Errorf("jwt: token '%s' is none of keep, strip", h.Token)
+	}
+	if !printableASCII(h.Realm) || !quotable(h.Realm) {
+		return fmt.Errorf("jwt: realm holds a character that does not fit into a challenge")
+	}
+	return nil
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	// First of all, and on every way through: what we tell the upstream, only
+	// we may tell it.
+	h.guarded.strip(r)
+	if h.Preflight && isPreflight(r) {
+		return next.ServeHTTP(w, r)
+	}
+	c, err := h.extract(r)
+	if err != nil {
+		return h.refuse(w, r, failure{err: err, dpop: c.dpop})
+	}
+	if c.raw == "" {
+		return h.anonymous(w, r, next)
+	}
+	f, i, err := h.verify(r.Context(), c.raw, time.Now())
+	if err != nil {
+		return h.refuse(w, r, failure{err: err, issuer: i, dpop: c.dpop})
+	}
+	if q := h.unmet(f); q != nil {
+		return h.refuse(w, r, failure{err: errUnmet, issuer: i, unmet: q, dpop: c.dpop})
+	}
+	if h.strips(&c) {
+		c.remove(r)
+	}
+	if err := h.forward(r, f.token); err != nil {
+		return h.refuse(w, r, failure{err: err, issuer: i, dpop: c.dpop})
+	}
+	i.count.accepted.Inc()
+	identify(r, f)
+	return next.ServeHTTP(w, r)
+}
+
+func (h *Handler) strips(c *credential) bool {
+	if h.Token == "" {
+		return c.source.From != "header"
+	}
+	return h.Token == "strip"
+}
+
+func (h *Handler) anonymous(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if !h.Optional {
+		return h.refuse(w, r, failure{err: errMissing})
+	}
+	anonymous.Inc()
+	return next.ServeHTTP(w, r)
+}
+
+// isPreflight says whether a browser asks for leave (Fetch standard), which it
+// does without credentials. Other OPTIONS requests are like any request.
+func isPreflight(r *http.Request) bool {
+	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" &&
+		r.Header.Get("Access-Control-Request-Method") != ""
+}
+
+// identify writes the caller on the card and answers for the placeholders.
+func identify(r *http.Request, f *facts) {
+	exchange.Of(r).Identity = exchange.Identity{
+		Subject: f.token.Subject, Issuer: f.issuer.name, TokenID: f.token.ID, Claims: f.token,
+	}
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(f.placeholder)
+	}
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ caddyfile.Unmarshaler       = (*Handler)(nil)
+)

@@ -1,0 +1,326 @@
+package jwtauth
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/sallyport-gateway/sallyport/modules/jwtauth/keyset"
+	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
+	"github.com/sallyport-gateway/sallyport/modules/secret"
+)
+
+// sources holds the key sets over reloads, by the settings of their fetch.
+var sources = caddy.NewUsagePool()
+
+type pooledSource struct{ *keyset.Source }
+
+// Destruct has nothing to end: the goroutine of a Source runs only while a
+// started configuration is attached to it.
+func (pooledSource) Destruct() error { return nil }
+
+// ring is the keys of one generation as this issuer's rules admit them.
+type ring struct {
+	gen  uint64
+	keys *token.Ring
+}
+
+// checkURLs refuses key set URLs that are written out and not safe.
+func (i *Issuer) checkURLs() error {
+	written := i.JWKS
+	if i.Discover {
+		written = i.Issuer
+	}
+	if written == "" || strings.Contains(written, "{") {
+		return nil // resolved, and checked then, in Provision
+	}
+	return i.checkURL(written)
+}
+
+func (i *Issuer) checkURL(written string) error {
+	u, err := url.Parse(written)
+	if err == nil {
+		err = keyset.CheckURL(u, i.Insecure)
+	}
+	if err != nil {
+		return fmt.Errorf("option 'jwks': %w", err)
+	}
+	return nil
+}
+
+// provisionKeys acquires the key source, or reads the keys that need none.
+func (i *Issuer) provisionKeys() error {
+	switch {
+	case i.Secret != "":
+		return i.provisionSecret()
+	case len(i.Keys) > 0:
+		return i.provisionFiles()
+	case i.JWKSInline != "":
+		keys, skipped, err := keyset.Parse([]byte(i.JWKSInline))
+		if err != nil {
+			return fmt.Errorf("option 'jwks inline': %w%s", err, because(skipped))
+		}
+		i.source = keyset.Static(keys)
+		return i.fits()
+	case i.JWKSFile != "":
+		path, err := secret.Resolve(i.JWKSFile)
+		if err != nil {
+			return fmt.Errorf("option 'jwks file': %w", err)
+		}
+		return i.acquire("file "+path, func(name string) *keyset.Source {
+			return keyset.New(name, &keyset.File{Path: path}, keyset.FileTiming)
+		})
+	}
+	return i.provisionURL()
+}
+
+func because(skipped []keyset.Skip) string {
+	if len(skipped) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (key '%s' is not used: %s)", skipped[0].ID, skipped[0].Why)
+}
+
+func (i *Issuer) provisionSecret() error {
+	value, err := secret.Resolve(i.Secret)
+	if err != nil {
+		return fmt.Errorf("option 'secret': %w", err)
+	}
+	var keys []*token.Key
+	i.rules.Algorithms.Each(func(a token.Algorithm) {
+		k, keyErr := token.NewKey("", a, []byte(value))
+		err = errors.Join(err, keyErr)
+		keys = append(keys, k)
+	})
+	if err != nil {
+		return fmt.Errorf("option 'secret': %w", err)
+	}
+	i.fixed = &ring{keys: token.NewRing(keys...)}
+	return nil
+}
+
+func (i *Issuer) provisionFiles() error {
+	var all []keyset.Key
+	for _, f := range i.Keys {
+		text, err := os.ReadFile(f.File)
+		if err != nil {
+			return fmt.Errorf("option 'key': %w", err)
+		}
+		keys, err := keyset.ParsePEM(text)
+		if err != nil {
+			return fmt.Errorf("option 'key': %s: %w", f.File, err)
+		}
+		for _, k := range keys {
+			k.ID, k.Algorithm = f.ID, f.Algorithm
+			all = append(all, k)
+		}
+	}
+	i.source = keyset.Static(all)
+	return i.fits()
+}
+
+// fits refuses keys of the configuration that could never verify a token.
+func (i *Issuer) fits() error {
+	if _, err := i.admit(i.source.Current()); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (i *Issuer) provisionURL() error {
+	written := i.JWKS
+	if i.Discover {
+		written = i.Issuer
+	}
+	at, err := secret.Resolve(written)
+	if err != nil {
+		return fmt.Errorf("option 'jwks': %w", err)
+	}
+	if err := i.checkURL(at); err != nil {
+		return err
+	}
+	config, err := i.tls()
+	if err != nil {
+		return err
+	}
+	http := keyset.HTTP{URL: at, TLS: config, Private: i.Private, Insecure: i.Insecure}
+	settings := fmt.Sprintf("ca=%s certificate=%s private=%t insecure=%t", i.CA, i.ClientCertificate, i.Private, i.Insecure)
+	if i.Discover {
+		if _, err := keyset.MetadataURLs(at); err != nil {
+			return err
+		}
+		return i.acquire("discover "+at+" "+settings, func(name string) *keyset.Source {
+			return keyset.New(name, &keyset.Discovery{Issuer: at, HTTP: http}, keyset.NetworkTiming)
+		})
+	}
+	return i.acquire("url "+at+" "+settings, func(name string) *keyset.Source {
+		return keyset.New(name, &http, keyset.NetworkTiming)
+	})
+}
+
+func (i *Issuer) tls() (*tls.Config, error) {
+	if i.CA == "" && i.ClientCertificate == "" {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if i.CA != "" {
+		text, err := os.ReadFile(i.CA)
+		if err != nil {
+			return nil, fmt.Errorf("option 'ca': %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("option 'ca': %s holds no certificate", i.CA)
+		}
+	}
+	if i.ClientCertificate != "" {
+		pair, err := tls.LoadX509KeyPair(i.ClientCertificate, i.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("option 'client_certificate': %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
+
+func (i *Issuer) acquire(name string, construct func(name string) *keyset.Source) error {
+	held, _, err := sources.LoadOrNew(name, func() (caddy.Destructor, error) {
+		return pooledSource{construct(name)}, nil
+	})
+	if err != nil {
+		return err
+	}
+	i.source, i.pooled = held.(pooledSource).Source, name
+	return nil
+}
+
+func (i *Issuer) release() error {
+	if i.pooled == "" {
+		return nil
+	}
+	_, err := sources.Delete(i.pooled)
+	i.pooled = ""
+	return err
+}
+
+// errUnavailable says that nobody could verify the token now.
+var errUnavailable = errors.New("no keys of the issuer are to be had")
+
+// keysAt returns the keys to verify with at the instant now, and the snapshot
+// they are of.
+func (i *Issuer) keysAt(now time.Time) (*ring, *keyset.Snapshot, error) {
+	if i.fixed != nil {
+		return i.fixed, nil, nil
+	}
+	snap := i.source.Current()
+	if snap == nil || !i.source.IsStatic() && now.Sub(snap.Fetched) > i.maxStale {
+		return nil, nil, errUnavailable
+	}
+	r, err := i.ringOf(snap)
+	return r, snap, err
+}
+
+// ringOf returns the ring of a snapshot, making it once per generation.
+func (i *Issuer) ringOf(snap *keyset.Snapshot) (*ring, error) {
+	if r := i.ring.Load(); r != nil && r.gen == snap.Gen {
+		return r, nil
+	}
+	keys, err := i.admit(snap)
+	if err != nil {
+		return nil, err
+	}
+	r := &ring{gen: snap.Gen, keys: keys}
+	i.ring.Store(r)
+	return r, nil
+}
+
+// admit gives each key of the snapshot its one algorithm and leaves out those
+// that this issuer may not use.
+func (i *Issuer) admit(snap *keyset.Snapshot) (*token.Ring, error) {
+	var keys []*token.Key
+	var why error
+	for _, k := range snap.Keys {
+		a := token.Natural(k.Public, i.rules.Algorithms)
+		if k.Algorithm != "" {
+			a = token.ParseAlgorithm(k.Algorithm)
+		}
+		if !i.rules.Algorithms.Serves(a) {
+			why = fmt.Errorf("key '%s' serves %s, which the issuer does not accept", k.ID, a)
+			continue
+		}
+		key, err := token.NewKey(k.ID, a, k.Public)
+		if err != nil {
+			why = err
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: %w", errUnavailable, why)
+	}
+	return token.NewRing(keys...), nil
+}
+
+// await waits for the first keys: for as long as the configuration demands, or
+// else until moment ends.
+func (i *Issuer) await(moment context.Context) error {
+	if i.source == nil {
+		return nil
+	}
+	if i.Require == 0 {
+		select {
+		case <-i.source.First():
+		case <-moment.Done():
+		}
+		return nil
+	}
+	timeout := time.NewTimer(time.Duration(i.Require))
+	defer timeout.Stop()
+	select {
+	case <-i.source.First():
+		return nil
+	case <-timeout.C:
+		return fmt.Errorf("no keys after %s, and 'startup require' is written: %w", time.Duration(i.Require), i.source.LastError())
+	}
+}
+
+// ready is the issuer's part of readiness.
+func (i *Issuer) ready(now time.Time) error {
+	if i.source == nil || i.source.IsStatic() {
+		return nil
+	}
+	snap := i.source.Current()
+	if snap == nil {
+		return fmt.Errorf("keys of issuer %s are not to be had: %w", i.name, orPending(i.source.LastError()))
+	}
+	age := now.Sub(snap.Fetched)
+	switch err := i.source.LastError(); {
+	case age > i.maxStale:
+		return fmt.Errorf("keys of issuer %s are %s old, more than max_stale: %w", i.name, rough(age), orPending(err))
+	case err != nil && now.After(snap.Fresh):
+		return staleError{fmt.Sprintf("keys of issuer %s are %s old: %v", i.name, rough(age), err)}
+	}
+	return nil
+}
+
+func orPending(err error) error {
+	if err == nil {
+		return errors.New("no fetch has ended yet")
+	}
+	return err
+}
+
+func rough(d time.Duration) string {
+	if d >= time.Hour {
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+	return d.Round(time.Second).String()
+}

@@ -1,0 +1,154 @@
+package jwtauth
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
+	"github.com/sallyport-gateway/sallyport/modules/reject"
+)
+
+// failure is why a request goes no further.
+type failure struct {
+	err    error
+	issuer *Issuer // nil where the token names none of the route's
+	unmet  *Requirement
+	dpop   bool
+}
+
+var (
+	errMissing = errors.New("request carries no token")
+	errUnmet   = errors.New("token does not say what the route requires")
+)
+
+// retryAfter is how long a caller waits where no keys are to be had: two
+// attempts of ours to get them.
+const retryAfter = 5 * time.Second
+
+// answer is what the client hears of a failure. It is told no more than it
+// needs to act: what exactly is wrong with a token stays in log and metrics.
+type answer struct {
+	status            int
+	code, title, hint string
+	// oauth is the error code of RFC 6750, empty for none.
+	oauth string
+}
+
+var (
+	answerMissing     = answer{401, "token-missing", "An access token is required", "Send an access token in the Authorization header: Bearer <token>.", ""}
+	answerRequest     = answer{400, "token-ambiguous", "The request does not carry one access token in one place", "Send exactly one access token, in one place.", "invalid_request"}
+	answerInvalid     = answer{401, "token-invalid", "The access token is not valid here", "Get a new access token for this service.", "invalid_token"}
+	answerExpired     = answer{401, "token-expired", "The access token has expired", "Get a new access token.", "invalid_token"}
+	answerScope       = answer{403, "scope-insufficient", "The access token lacks a scope", "Get an access token with the scopes in 'required_scope'.", "insufficient_scope"}
+	answerDenied      = answer{403, "access-denied", "The caller may not do this", "Ask for the role or attribute that this operation needs.", ""}
+	answerUnavailable = answer{503, "keys-unavailable", "Access tokens cannot be verified at the moment", "Try again later.", ""}
+)
+
+func (f *failure) answer() answer {
+	switch {
+	case f.err == errMissing:
+		return answerMissing
+	case f.err == errAmbiguous, f.err == errScheme:
+		return answerRequest
+	case f.err == errUnmet && len(f.unmet.Scopes) > 0:
+		return answerScope
+	case f.err == errUnmet:
+		return answerDenied
+	case errors.Is(f.err, errUnavailable):
+		return answerUnavailable
+	case f.err == token.ErrExpired:
+		return answerExpired
+	}
+	return answerInvalid
+}
+
+// reason is the word for metrics and observers.
+func (f *failure) reason() string {
+	var e *token.Error
+	switch {
+	case errors.As(f.err, &e):
+		return e.Reason
+	case f.err == errMissing:
+		return "missing"
+	case f.err == errAmbiguous:
+		return "ambiguous"
+	case f.err == errScheme:
+		return "scheme"
+	case f.err == errForward:
+		return "forward"
+	case errors.Is(f.err, errUnavailable):
+		return "no-keys"
+	case f.err != errUnmet:
+		return "error"
+	case len(f.unmet.Scopes) > 0:
+		return "scope"
+	case len(f.unmet.Roles) > 0:
+		return "role"
+	}
+	return "claim"
+}
+
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f failure) error {
+	a, reason, issuer := f.answer(), f.reason(), ""
+	if f.issuer != nil {
+		issuer = f.issuer.name
+	}
+	verifications.WithLabelValues(issuer, "refused", reason).Inc()
+	ref := &reject.Refusal{
+		Room: "jwt", Kind: exchange.AuthRefused,
+		Status: a.status, Code: a.code, Title: a.title, Hint: a.hint,
+		Attrs: []slog.Attr{slog.String("reason", reason), slog.String("issuer", issuer)},
+		Err:   f.err,
+	}
+	switch a.code {
+	case answerUnavailable.code:
+		ref.RetryAfter = retryAfter
+	case answerDenied.code:
+	default:
+		ref.Challenges = h.challenges(&f, a)
+	}
+	if a.code == answerScope.code {
+		ref.Members = map[string]any{"required_scope": strings.Join(f.unmet.Scopes, " ")}
+	}
+	if a.status == http.StatusBadRequest {
+		ref.GRPCCode = reject.GRPCUnauthenticated
+	}
+	return reject.Refuse(w, r, ref)
+}
+
+// challenges are the values of WWW-Authenticate (RFC 6750 section 3). Without
+// credentials there is no error to name.
+func (h *Handler) challenges(f *failure, a answer) []string {
+	var b strings.Builder
+	b.WriteString("Bearer")
+	parameter(&b, "realm", orText(h.Realm, "api"))
+	if a.oauth != "" {
+		parameter(&b, "error", a.oauth)
+		parameter(&b, "error_description", a.title)
+	}
+	if a.code == answerScope.code {
+		parameter(&b, "scope", strings.Join(f.unmet.Scopes, " "))
+	}
+	return []string{b.String()}
+}
+
+func parameter(b *strings.Builder, name, value string) {
+	if b.String()[b.Len()-1] == '"' {
+		b.WriteByte(',')
+	}
+	b.WriteString(" " + name + `="` + value + `"`)
+}
+
+func orText(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// quotable says whether s can stand in a quoted string as it is.
+func quotable(s string) bool { return !strings.ContainsAny(s, "\"\\") }
