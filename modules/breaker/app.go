@@ -33,6 +33,7 @@ type App struct {
 	policies map[key]*Policy
 	circuits map[key]*tracked
 	herds    map[string]*herd
+	routes   map[*route]*Handler
 }
 
 // CaddyModule returns the Caddy module information.
@@ -44,6 +45,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.logger = ctx, ctx.Logger()
 	a.policies, a.circuits, a.herds = make(map[key]*Policy), make(map[key]*tracked), make(map[string]*herd)
+	a.routes = make(map[*route]*Handler)
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("get events app: %w", err)
@@ -74,6 +76,13 @@ func (a *App) joinHerd(h *herd) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.herds[h.policy] = h
+}
+
+// joinRoute remembers a handler of each route, whose settings speak for it.
+func (a *App) joinRoute(h *Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.routes[h.route] = h
 }
 
 // members returns the circuits and herds of this configuration.

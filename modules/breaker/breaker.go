@@ -14,11 +14,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.uber.org/zap"
 
 	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
@@ -38,6 +38,19 @@ type Handler struct {
 	// Policy says when circuits open and how they come back.
 	Policy *Policy `json:"policy,omitempty"`
 
+	// Timeout is how long a request may take until its answer begins, waiting and
+	// retries included. A gRPC caller's own deadline holds where it is shorter,
+	// and for the whole call. Default: 0, no limit.
+	Timeout caddy.Duration `json:"timeout,omitempty"`
+
+	// Concurrency bounds how many requests are on their way at a time.
+	// Default: no bound.
+	Concurrency *Concurrency `json:"concurrency,omitempty"`
+
+	// RetryBudget bounds the retries of the proxy's `lb_retries` and
+	// `lb_try_duration`.
+	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
+
 	// Fallbacks are tried in order when the bridge refuses a request or no
 	// upstream could be reached. Default: an error, with status 503 where the
 	// bridge refuses.
@@ -46,15 +59,18 @@ type Handler struct {
 	// ProxyRaw is the configuration of the `reverse_proxy` handler, verbatim.
 	ProxyRaw json.RawMessage `json:"proxy,omitempty"`
 
-	proxy    *reverseproxy.Handler
-	app      *App
-	logger   *zap.Logger
-	settings circuit.Settings
-	taken    []key
-	fixed    []*tracked          // the circuits of proxy.Upstreams, in order; nil for a changing one
-	byDial   map[string]*tracked // the same by address
-	herd     *herd               // the circuits of changing upstreams, if there can be any
-	status   proxyStatus
+	proxy      *reverseproxy.Handler
+	dynamicRaw json.RawMessage // the proxy forgets its own
+	app        *App
+	settings   circuit.Settings
+	taken      []any               // keys of the pool
+	fixed      []*tracked          // the circuits of proxy.Upstreams, in order; nil for a changing one
+	byDial     map[string]*tracked // the same by address
+	herd       *herd               // the circuits of changing upstreams, if there can be any
+	route      *route
+	// destination names all the upstreams for operators.
+	destination string
+	status      proxyStatus
 }
 
 // CaddyModule returns the Caddy module information.
@@ -67,15 +83,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision builds the reverse proxy and takes its circuits.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Logger()
-	if h.Policy == nil {
-		h.Policy = new(Policy)
+	if err := h.fill(); err != nil {
+		return err
 	}
-	h.Policy.fill()
-	if err := h.Policy.check(); err != nil {
-		return fmt.Errorf("breaker: %w", err)
-	}
-	h.settings = h.Policy.settings()
 	for i, f := range h.Fallbacks {
 		if err := f.provision(ctx); err != nil {
 			return fmt.Errorf("fallback %d: %w", i+1, err)
@@ -92,11 +102,43 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.provisionProxy(ctx); err != nil {
 		return err
 	}
-	return h.acquireCircuits()
+	if err := h.acquireCircuits(); err != nil {
+		return err
+	}
+	return h.acquireRoute()
+}
+
+// fill sets the defaults and refuses what cannot be meant.
+func (h *Handler) fill() error {
+	if h.Policy == nil {
+		h.Policy = new(Policy)
+	}
+	h.Policy.fill()
+	if err := h.Policy.check(); err != nil {
+		return fmt.Errorf("breaker: %w", err)
+	}
+	h.settings = h.Policy.settings()
+	if h.Timeout < 0 {
+		return fmt.Errorf("timeout cannot be negative, got %s", time.Duration(h.Timeout))
+	}
+	if h.Concurrency != nil {
+		h.Concurrency.fill()
+		if err := h.Concurrency.check(); err != nil {
+			return fmt.Errorf("concurrency: %w", err)
+		}
+	}
+	if h.RetryBudget == nil {
+		h.RetryBudget = new(RetryBudget)
+	}
+	h.RetryBudget.fill()
+	if err := h.RetryBudget.check(); err != nil {
+		return fmt.Errorf("retry_budget: %w", err)
+	}
+	return nil
 }
 
 func (h *Handler) provisionProxy(ctx caddy.Context) error {
-	wrapped, err := wrap(h.ProxyRaw)
+	wrapped, err := h.wrap()
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
@@ -125,12 +167,13 @@ func check(p *reverseproxy.Handler) error {
 }
 
 // wrap puts our transport and selection policy around those of the proxy.
-func wrap(raw json.RawMessage) (json.RawMessage, error) {
+func (h *Handler) wrap() (json.RawMessage, error) {
 	proxy := make(map[string]json.RawMessage)
-	if err := json.Unmarshal(raw, &proxy); err != nil {
+	if err := json.Unmarshal(h.ProxyRaw, &proxy); err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	delete(proxy, "handler") // so that a handler's object can be moved in as it stands
+	h.dynamicRaw = proxy["dynamic_upstreams"]
 	inner := proxy["transport"]
 	if inner == nil {
 		inner = json.RawMessage(`{"protocol":"http"}`)
@@ -207,7 +250,8 @@ func (h *Handler) acquireCircuits() error {
 func (h *Handler) Cleanup() error {
 	var all error
 	for _, k := range h.taken {
-		all = errors.Join(all, release(k))
+		_, err := pool.Delete(k)
+		all = errors.Join(all, err)
 	}
 	h.taken = nil
 	return all

@@ -29,6 +29,7 @@ type crossing struct {
 	last  *try
 	// stopped is why the bridge ended the proxy's loop, empty if it did not.
 	stopped reason
+	clock   deadline
 	first   try // spares an allocation where one try is enough
 }
 

@@ -21,12 +21,24 @@ var refusals = map[reason]reject.Refusal{
 		Title:  "The service behind this gateway is failing",
 		Hint:   "The service has failed repeatedly and is given time to recover; try again later.",
 	},
+	busy: {
+		Status: http.StatusServiceUnavailable,
+		Title:  "The service behind this gateway is busy",
+		Hint:   "As many requests as the service bears are on their way; try again later.",
+	},
+	deadlinePassed: {
+		Status: http.StatusGatewayTimeout,
+		Title:  "The service behind this gateway took too long",
+		Hint:   "No answer came in the time that this route or the caller allows.",
+	},
 }
 
 // proxyErrors are the registered error types of RFC 9209, section 2.3.
 var proxyErrors = map[reason]string{
-	circuitOpen: "destination_unavailable",
-	noUpstream:  "destination_unavailable",
+	circuitOpen:    "destination_unavailable",
+	busy:           "connection_limit_reached",
+	deadlinePassed: "http_response_timeout",
+	noUpstream:     "destination_unavailable",
 }
 
 // proxyStatus is our member of the Proxy-Status field (RFC 9209).
@@ -57,8 +69,11 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 	h.status.add(w.Header(), why)
 	grpc := isGRPC(r)
 	var wait time.Duration
-	if ours {
+	switch why {
+	case circuitOpen:
 		wait = h.retryAfter(now)
+	case busy:
+		wait = time.Second
 	}
 	for _, f := range h.Fallbacks {
 		if grpc && f.Kind == respond {
@@ -75,7 +90,7 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !ours {
 		return err
 	}
-	if grpc {
+	if grpc && wait > 0 {
 		w.Header().Set("Grpc-Retry-Pushback-Ms", strconv.FormatInt(wait.Milliseconds(), 10))
 	}
 	ref := refusals[why]

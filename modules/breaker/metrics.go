@@ -29,6 +29,9 @@ var (
 	fallbacksTotal = counter("fallbacks_total",
 		"Requests answered in the upstream's place, by the kind of fallback and whether it worked.",
 		"breaker", "kind", "result")
+	retriesTotal = counter("retries_total",
+		"Retries that were sent, and those that the retry budget refused.",
+		"breaker", "result")
 	droppedTotal = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport", Subsystem: "breaker", Name: "announcements_dropped_total",
 		Help: "Changes of state that were not logged or reported because too many came at once.",
@@ -38,12 +41,21 @@ var (
 		"State of a circuit: 1 for the one it is in.", []string{"breaker", "upstream", "state"}, nil)
 	circuitsDesc = prometheus.NewDesc("sallyport_breaker_circuits",
 		"Circuits of a policy by state, those of dynamic upstreams included.", []string{"breaker", "state"}, nil)
+	insideDesc = prometheus.NewDesc("sallyport_breaker_concurrency",
+		"Requests on their way, by whether they have a place or wait for one, where concurrency is bounded.", []string{"breaker", "upstreams", "where"}, nil)
+	limitDesc = prometheus.NewDesc("sallyport_breaker_concurrency_limit",
+		"How many requests may be on their way at a time.", []string{"breaker", "upstreams"}, nil)
+	tokensDesc = prometheus.NewDesc("sallyport_breaker_retry_budget_tokens",
+		"Retries that the budget would allow now.", []string{"breaker", "upstreams"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (a *App) Describe(ch chan<- *prometheus.Desc) {
 	ch <- stateDesc
 	ch <- circuitsDesc
+	ch <- insideDesc
+	ch <- limitDesc
+	ch <- tokensDesc
 }
 
 // Collect reads the state of this configuration's circuits when scraped.
@@ -72,6 +84,7 @@ func (a *App) Collect(ch chan<- prometheus.Metric) {
 			count(t)
 		}
 	}
+	a.collectRoutes(ch)
 	for policy, byState := range sums {
 		for _, s := range circuit.States() {
 			ch <- prometheus.MustNewConstMetric(circuitsDesc, prometheus.GaugeValue, float64(byState[s]), policy, s.String())
@@ -79,6 +92,29 @@ func (a *App) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+func (a *App) collectRoutes(ch chan<- prometheus.Metric) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	said := make(map[[2]string]bool, len(a.routes))
+	for r, h := range a.routes {
+		policy, to := h.Policy.Name, h.destination
+		if said[[2]string{policy, to}] {
+			continue // two dynamic sources look alike; a series may stand once
+		}
+		said[[2]string{policy, to}] = true
+		gauge := func(d *prometheus.Desc, value float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, append([]string{policy, to}, labels...)...)
+		}
+		gauge(tokensDesc, float64(r.purse.held.Load())/oneRetry)
+		if h.Concurrency == nil {
+			continue
+		}
+		gauge(insideDesc, float64(r.place.inside.Load()), "inside")
+		gauge(insideDesc, float64(r.place.waiting.Load()), "waiting")
+		gauge(limitDesc, float64(r.place.limit(h.Concurrency)))
+	}
+}
+
 func (a *App) register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, droppedTotal)
+	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, retriesTotal, droppedTotal)
 }

@@ -26,7 +26,7 @@ var (
 // classifyError says what an attempt without an answer means.
 func (t *try) classifyError(err error) circuit.Result {
 	switch {
-	case t.abandoned():
+	case t.abandoned(), t.x.clock.passed() && t.x.clock.short:
 		return ignored
 	case isConnecting(err):
 		return circuit.Result{Outcome: circuit.Failure, Local: true}
@@ -40,7 +40,7 @@ func (t *try) classifyError(err error) circuit.Result {
 
 // abandoned says that the client left, which says nothing about the upstream.
 func (t *try) abandoned() bool {
-	return t.req.Context().Err() != nil
+	return t.req.Context().Err() != nil && !t.x.clock.passed()
 }
 
 // isConnecting says that the connection was not made: no client can cause that.
@@ -94,7 +94,7 @@ func (t *try) classifyEnd(err error, now time.Time) circuit.Result {
 			return t.classifyGRPC(status)
 		}
 		return success
-	case t.abandoned():
+	case t.abandoned(), t.x.clock.passed() && t.x.clock.short:
 		return ignored
 	case grpc && now.Sub(t.answer) >= streamOK:
 		return success // it was a stream, and was well for long enough
@@ -110,20 +110,13 @@ func (t *try) classifyGRPC(status string) circuit.Result {
 	if err != nil || !slices.Contains(t.x.h.Policy.GRPCFailures, code) {
 		return success
 	}
-	if code == grpcDeadlineExceeded && t.deadlineTooShort() {
+	if code == grpcDeadlineExceeded && t.x.clock.short {
 		return ignored
 	}
 	return failure
 }
 
 const grpcDeadlineExceeded = 4
-
-// deadlineTooShort says that the caller allowed so little time that running out
-// of it means nothing.
-func (t *try) deadlineTooShort() bool {
-	allowed, ok := grpcTimeout(t.req.Header.Get("Grpc-Timeout"))
-	return ok && allowed < time.Duration(t.x.h.Policy.MinDeadline)
-}
 
 // complaint says in a few words why the attempt counts as a failure.
 func (t *try) complaint() string {

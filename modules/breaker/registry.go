@@ -68,11 +68,6 @@ func acquire(k key) (*tracked, error) {
 	return v.(*tracked), nil
 }
 
-func release(k key) error {
-	_, err := pool.Delete(k)
-	return err
-}
-
 // The bounds of a herd.
 const (
 	herdMax  = 4096

@@ -78,10 +78,20 @@ func (s *Selector) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 }
 
 // mayTry says why no further attempt may be made.
-func (x *crossing) mayTry(r *http.Request, _ time.Time) reason {
-	if r.Context().Err() != nil {
+func (x *crossing) mayTry(r *http.Request, now time.Time) reason {
+	switch {
+	case x.clock.passed() || !x.clock.at.IsZero() && !now.Before(x.clock.at):
+		return deadlinePassed
+	case r.Context().Err() != nil:
 		return gone
+	case x.tries == 0 || x.last.connecting:
+		return "" // what could not connect was no burden to anybody
+	case !x.h.route.purse.spend(x.h.RetryBudget, now):
+		retriesTotal.WithLabelValues(x.h.Policy.Name, "refused").Inc()
+		return budgetSpent
 	}
+	retriesTotal.WithLabelValues(x.h.Policy.Name, "sent").Inc()
+	x.clock.resume(now)
 	return ""
 }
 

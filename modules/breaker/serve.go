@@ -15,9 +15,13 @@ type reason string
 
 // The reasons. They are the codes of the refusals and label the metrics.
 const (
-	circuitOpen reason = "circuit-open"
-	noUpstream  reason = "upstream-unreachable"
+	circuitOpen    reason = "circuit-open"
+	busy           reason = "upstream-busy"
+	deadlinePassed reason = "deadline-exceeded"
+	noUpstream     reason = "upstream-unreachable"
+	// The others are never heard by a client.
 	gone        reason = "client-gone"
+	budgetSpent reason = "retry-budget"
 )
 
 // ServeHTTP takes the request over the bridge, or answers it on this side.
@@ -28,7 +32,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	card := exchange.Of(r)
 	x := &crossing{h: h, card: card, client: bucketOf(r, card)}
-	why, err := x.cross(w, r, next)
+	h.route.purse.earn(h.RetryBudget)
+	if allowed, byCaller, bounded := h.allowed(r); bounded {
+		if allowed <= 0 {
+			return h.instead(w, r, next, deadlinePassed, x, nil)
+		}
+		r = x.clock.arm(h, r, allowed, byCaller, now)
+		defer x.clock.disarm()
+	}
+	why, err := x.guarded(w, r, next)
 	switch why {
 	case "":
 		return err
@@ -37,6 +49,31 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	return h.instead(w, r, next, why, x, err)
+}
+
+// guarded crosses once there is a place.
+func (x *crossing) guarded(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (reason, error) {
+	c := x.h.Concurrency
+	if c == nil {
+		return x.cross(w, r, next)
+	}
+	p := &x.h.route.place
+	if !p.enter(r.Context(), c) {
+		switch {
+		case x.clock.passed():
+			return deadlinePassed, nil
+		case r.Context().Err() != nil:
+			return gone, nil
+		}
+		return busy, nil
+	}
+	defer func() {
+		if t := x.last; c.Adaptive && t != nil && !t.abandoned() {
+			p.adaptive.learn(c, t.latency(), x.clock.passed(), p.inside.Load(), time.Now())
+		}
+		p.leave(c)
+	}()
+	return x.cross(w, r, next)
 }
 
 // cross runs the proxy and says why, if at all, something else must answer.
@@ -50,8 +87,13 @@ func (x *crossing) cross(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if err == nil {
 		return "", nil
 	}
-	if x.stopped != "" {
+	switch {
+	case x.stopped == budgetSpent:
+		err = x.last.outcome()
+	case x.stopped != "":
 		return x.stopped, err
+	case x.clock.passed() && x.last != nil && x.last.res == nil:
+		return deadlinePassed, err
 	}
 	if x.unreachable(err) {
 		return noUpstream, err

@@ -62,6 +62,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x.stopped = ""
 	try := x.begin(req, now)
 	res, err := t.inner.RoundTrip(req)
+	if err == nil && !x.clock.reached() {
+		_ = res.Body.Close() // nobody waits for it any more
+		err = errDeadline
+	}
 	if err != nil {
 		return nil, try.failed(err)
 	}

@@ -1,10 +1,14 @@
 package breaker
 
 import (
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -21,8 +25,10 @@ type try struct {
 	res     *http.Response
 	slow    bool
 	settled bool
-	ended   bool
-	answer  time.Time // when the answer began; zero before
+	// connecting says that the attempt failed before a connection stood.
+	connecting bool
+	ended      bool
+	answer     time.Time // when the answer began; zero before
 
 	out requestBody
 	in  responseBody
@@ -47,6 +53,7 @@ func (x *crossing) begin(req *http.Request, now time.Time) *try {
 		t.out.began = now
 		req.Body = &t.out
 	}
+	x.clock.tell(req, now)
 	x.card.Begin(req, &t.Attempt)
 	return t
 }
@@ -54,8 +61,13 @@ func (x *crossing) begin(req *http.Request, now time.Time) *try {
 // failed settles a try without an answer and returns the error for the proxy.
 func (t *try) failed(err error) error {
 	now := time.Now()
+	if t.x.clock.passed() {
+		err = errDeadline
+	}
 	t.Err = err
-	t.settle(now, t.classifyError(err))
+	result := t.classifyError(err)
+	t.connecting = result.Local
+	t.settle(now, result)
 	t.end(now)
 	return err
 }
@@ -132,6 +144,27 @@ func (t *try) end(now time.Time) {
 	if w := t.x.card.Watch; w != nil {
 		w.End(&t.Attempt)
 	}
+}
+
+// outcome is the error that the proxy would have returned after this try, had
+// there been no more.
+func (t *try) outcome() error {
+	if t.res != nil {
+		return caddyhttp.Error(t.Status, errors.New("retry budget spent after an answer that asked for a retry"))
+	}
+	status := http.StatusBadGateway
+	if timeout, ok := errors.AsType[net.Error](t.Err); ok && timeout.Timeout() {
+		status = http.StatusGatewayTimeout
+	}
+	return caddyhttp.Error(status, t.Err)
+}
+
+// latency is how long the answer took to begin, or the attempt to fail.
+func (t *try) latency() time.Duration {
+	if t.answer.IsZero() {
+		return t.Duration
+	}
+	return t.answer.Sub(t.Began)
 }
 
 // requestBody notes when the request was sent in full, and whether it was the
