@@ -58,6 +58,11 @@ func (a *ask) appendItem(b []byte) []byte {
 // refuse answers a request that at least one zone does not admit.
 func refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
 	var violated []string
+	for i := range asks {
+		if asks[i].failed {
+			return undecided(w, r, &asks[i])
+		}
+	}
 	var wait time.Duration
 	var worst *ask
 	for i := range asks {
@@ -85,5 +90,22 @@ func refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
 			slog.Int64("limit", worst.rule.quota()),
 			slog.Duration("retry_after", wait),
 		},
+	})
+}
+
+// undecided answers a request that nobody can decide about now. It is not the
+// caller's fault, so it is not a 429.
+func undecided(w http.ResponseWriter, r *http.Request, a *ask) error {
+	return reject.Refuse(w, r, &reject.Refusal{
+		Room:       "rate_limit",
+		Kind:       exchange.LimitRefused,
+		Status:     http.StatusServiceUnavailable,
+		Code:       "temporary-reduced-capacity",
+		Title:      "The quota cannot be checked now",
+		Hint:       "This is no fault of the caller. Try again after the time in Retry-After.",
+		Type:       problemTypes + "temporary-reduced-capacity",
+		RetryAfter: time.Second,
+		Members:    map[string]any{"violated-policies": []string{a.zone.name}},
+		Attrs:      []slog.Attr{slog.String("zone", a.zone.name)},
 	})
 }

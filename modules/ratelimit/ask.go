@@ -1,7 +1,6 @@
 package ratelimit
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -17,13 +16,31 @@ type ask struct {
 	// wait is how many microseconds the request must wait; it is admissible
 	// where that is not above zero.
 	wait float64
+	// failed says that nobody could decide and the zone does not let pass then.
+	failed bool
+	// source is who decided: `local`, `redis`, `deny_cache` or `fallback`.
+	source string
 	// left and full are the key's credit after the decision, in requests, and
 	// the microseconds until the key is as good as new.
 	left int64
 	full float64
 
-	shard *shard
-	entry *entry // good while shard is locked
+	shard   *shard
+	entry   *entry // good while shard is locked
+	account *account
+	verdict verdict
+	try     *try
+}
+
+func (a *ask) admitted() bool { return a.wait <= 0 && !a.failed }
+
+func allAdmitted(asks []ask) bool {
+	for i := range asks {
+		if !asks[i].admitted() {
+			return false
+		}
+	}
+	return true
 }
 
 // takeLocal charges every ask or none. The asks are sorted by zone name.
@@ -33,8 +50,8 @@ func takeLocal(asks []ask, now float64) (admitted bool) {
 		a := &asks[i]
 		a.shard = a.zone.table.shard(a.key)
 		a.shard.mu.Lock()
-		a.entry = a.shard.claimLocked(a.key, now, cmp.Or(a.zone.MaxKeys, defaultMaxKeys))
-		a.wait = a.rule.wait(a.entry, now, a.cost)
+		a.entry = a.shard.claimLocked(a.key, now, a.zone.maxKeys())
+		a.wait, a.source = a.rule.wait(a.entry, now, a.cost), "local"
 		admitted = admitted && a.wait <= 0
 	}
 	for i := range asks {
@@ -49,15 +66,37 @@ func takeLocal(asks []ask, now float64) (admitted bool) {
 	return admitted
 }
 
+// refundLocal undoes takeLocal, where zones in Redis did not admit.
+func refundLocal(asks []ask, now float64) {
+	for i := range asks {
+		a := &asks[i]
+		a.shard.mu.Lock()
+		e := a.shard.claimLocked(a.key, now, a.zone.maxKeys())
+		a.rule.refund(e, a.cost)
+		a.left, a.full = a.rule.credit(e, now)
+		a.shard.mu.Unlock()
+	}
+}
+
 func (a *ask) decision() exchange.Zone {
 	d := exchange.Zone{
-		Name: a.zone.name, Result: "allowed", Source: "local",
+		Name: a.zone.name, Result: a.result(), Source: a.source,
 		Limit: a.rule.quota(), Remaining: a.left,
 	}
 	if a.wait > 0 {
-		d.Result, d.RetryAfter = "refused", a.retryAfter()
+		d.RetryAfter = a.retryAfter()
 	}
 	return d
+}
+
+func (a *ask) result() string {
+	switch {
+	case a.failed:
+		return "error"
+	case a.wait > 0:
+		return "refused"
+	}
+	return "allowed"
 }
 
 // retryAfter rounds up: a caller that waits this long and not longer is admitted.

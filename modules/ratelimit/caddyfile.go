@@ -28,6 +28,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			key <template...>
 //			rate <requests>/<duration>
 //			burst <requests>
+//			mode adaptive|strict
+//			on_error local|allow|deny
 //			match {
 //				<matchers...>
 //			}
@@ -35,6 +37,10 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			ipv6_prefix <bits>
 //			max_keys <n>
 //		}
+//		store memory|redis [<name>]
+//		gateways <n>
+//		secret <reference>
+//		prefix <text>
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -44,6 +50,10 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	h.RateLimits = make(map[string]*Zone)
 	err := syntax.Block(d, "rate_limit",
 		syntax.Option{Name: "zone", Many: true, Read: h.readZone},
+		syntax.Option{Name: "store", Read: h.readStore},
+		syntax.Option{Name: "gateways", Read: syntax.Count(&h.Gateways, 1)},
+		syntax.Option{Name: "secret", Read: syntax.Text(&h.Secret)},
+		syntax.Option{Name: "prefix", Read: syntax.Text(&h.Prefix)},
 	)
 	if err != nil {
 		return err
@@ -73,6 +83,19 @@ func (h *Handler) readZone(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+func (h *Handler) readStore(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "memory", len(args) == 1 && args[0] == "redis":
+		h.Store = args[0]
+	case len(args) == 2 && args[0] == "redis":
+		h.Store, h.Redis = args[0], args[1]
+	default:
+		return d.Errf("option 'store' takes memory, redis or redis <name>, got '%s'", strings.Join(args, " "))
+	}
+	return nil
+}
+
 func (z *Zone) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return syntax.Block(d, "zone "+z.name,
 		syntax.Option{Name: "key", Read: func(d *caddyfile.Dispenser) error {
@@ -93,6 +116,8 @@ func (z *Zone) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return nil
 		}},
 		syntax.Option{Name: "burst", Read: count64(&z.Burst)},
+		syntax.Option{Name: "mode", Read: syntax.Choice(&z.Mode, modes...)},
+		syntax.Option{Name: "on_error", Read: syntax.Choice(&z.OnError, onErrors...)},
 		syntax.Option{Name: "match", Many: true, Read: func(d *caddyfile.Dispenser) error {
 			set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
 			if err != nil {

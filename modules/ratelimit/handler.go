@@ -2,6 +2,8 @@
 package ratelimit
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -12,7 +14,10 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
+	"github.com/sallyport-gateway/sallyport/modules/redispool"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
+	"github.com/sallyport-gateway/sallyport/modules/secret"
 )
 
 func init() {
@@ -26,7 +31,28 @@ type Handler struct {
 	// it is kept over reloads and shared by all handlers that use the name.
 	RateLimits map[string]*Zone `json:"rate_limits,omitempty"`
 
-	zones []*Zone
+	// Store is where limits are kept: `memory` or `redis`. Default: `redis`
+	// where the configuration has the redis option, or else `memory`.
+	Store string `json:"store,omitempty"`
+
+	// Redis is the name of the redis option to use. Default: `default`.
+	Redis string `json:"redis,omitempty"`
+
+	// Gateways is how many gateways share the Redis. Default: they count
+	// themselves.
+	Gateways int `json:"gateways,omitempty"`
+
+	// Secret is a reference to the text that keys the callers' names in Redis,
+	// the same for all gateways. Default: made once and shared through Redis.
+	Secret string `json:"secret,omitempty"`
+
+	// Prefix stands before every key in Redis. Default: `sallyport:rl:`.
+	Prefix string `json:"prefix,omitempty"`
+
+	zones  []*Zone
+	ledger *ledger.Ledger // nil where limits are kept in memory
+
+	patience time.Duration
 }
 
 // CaddyModule returns the Caddy module information.
@@ -45,10 +71,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := reject.Register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
+	if err := h.openLedger(ctx); err != nil {
+		return err
+	}
+	h.patience = patience
 	for name, z := range h.RateLimits {
 		if z == nil {
 			return fmt.Errorf("rate_limit zone %s is empty", name)
 		}
+		z.ledger, z.gateways = h.ledger, h.Gateways
 		if err := z.provision(ctx, name); err != nil {
 			return fmt.Errorf("rate_limit zone %s: %w", name, err)
 		}
@@ -76,7 +107,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if len(asks) == 0 {
 		return next.ServeHTTP(w, r)
 	}
-	admitted := takeLocal(asks, instant(time.Now()))
+	admitted := h.take(asks)
 	x := exchange.Of(r)
 	for i := range asks {
 		a := &asks[i]
@@ -89,6 +120,43 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	return next.ServeHTTP(w, r)
 }
+
+func (h *Handler) take(asks []ask) (admitted bool) {
+	now := time.Now()
+	if h.ledger == nil {
+		return takeLocal(asks, instant(now))
+	}
+	return h.takeShared(asks, now)
+}
+
+// openLedger finds the Redis to keep limits in, if there is one.
+func (h *Handler) openLedger(ctx caddy.Context) error {
+	if err := oneOf("store", h.Store, []string{"memory", "redis"}); err != nil {
+		return err
+	}
+	if h.Store == "memory" {
+		return nil
+	}
+	client, err := redispool.Use(ctx, h.Redis)
+	if errors.Is(err, caddy.ErrNotConfigured) && h.Store == "" && h.Redis == "" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("rate_limit store redis: %w", err)
+	}
+	secret, err := secret.Resolve(h.Secret)
+	if err != nil {
+		return fmt.Errorf("rate_limit secret: %w", err)
+	}
+	app, err := ctx.App("sallyport_ratelimit")
+	if err != nil {
+		return err
+	}
+	h.ledger, err = app.(*App).hold(client, cmp.Or(h.Prefix, "sallyport:rl:"), secret)
+	return err
+}
+
+func (h *Handler) gatewayCount() int { return cmp.Or(h.Gateways, h.ledger.Gateways()) }
 
 // gather lists what the request asks of each zone it belongs to.
 func (h *Handler) gather(asks []ask, r *http.Request) ([]ask, error) {

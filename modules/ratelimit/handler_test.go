@@ -15,8 +15,13 @@ import (
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
-// provisioned returns a handler with a zone name of its own in place of NAME.
-func provisioned(t *testing.T, config string) *Handler {
+// provisioned returns a handler that is ready to serve.
+func provisioned(t testing.TB, config string) *Handler {
+	t.Helper()
+	return provisionedStore(t, config, "")
+}
+
+func provisionedStore(t testing.TB, config, store string) *Handler {
 	t.Helper()
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	t.Cleanup(cancel)
@@ -24,6 +29,7 @@ func provisioned(t *testing.T, config string) *Handler {
 	if err := json.Unmarshal([]byte(config), h); err != nil {
 		t.Fatal(err)
 	}
+	h.Store = store
 	t.Cleanup(func() { _ = h.Cleanup() })
 	if err := h.Provision(ctx); err != nil {
 		t.Fatal(err)
@@ -34,7 +40,7 @@ func provisioned(t *testing.T, config string) *Handler {
 	return h
 }
 
-func zoneName(t *testing.T) string { return t.Name() }
+func zoneName(t testing.TB) string { return t.Name() }
 
 // prepared returns a request as Caddy's server hands it to the routes.
 func prepared(method, target string) *http.Request {
@@ -47,7 +53,7 @@ var ok200 = caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) e
 	return nil
 })
 
-func serve(t *testing.T, h *Handler, r *http.Request) *httptest.ResponseRecorder {
+func serve(t testing.TB, h *Handler, r *http.Request) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
 	if err := h.ServeHTTP(w, r, ok200); err != nil {

@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 	"github.com/sallyport-gateway/sallyport/modules/telemetry/instrument"
 )
 
@@ -14,6 +15,22 @@ var (
 		Help:      "Decisions by zone, policy (the tier, or `default`), result (allowed, refused, dry_refused, error) and source (local, redis, deny_cache, fallback).",
 	}, []string{"zone", "policy", "result", "source"})
 
+	overshoot = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "sallyport",
+		Subsystem: "ratelimit",
+		Name:      "overshoot_tokens",
+		Help:      "Tokens beyond the burst that gateways together had admitted when Redis heard of it.",
+		Buckets:   []float64{1, 2, 5, 10, 20, 50, 100, 1000},
+	})
+
+	waits = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace: "sallyport",
+		Subsystem: "ratelimit",
+		Name:      "wait_seconds",
+		Help:      "How long requests waited for a decision of Redis.",
+		Buckets:   []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05},
+	})
+
 	evictions = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport",
 		Subsystem: "ratelimit",
@@ -23,5 +40,8 @@ var (
 )
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, decisions, evictions)
+	if err := instrument.Register(reg, ledger.Collectors()...); err != nil {
+		return err
+	}
+	return instrument.Register(reg, decisions, evictions, overshoot, waits)
 }

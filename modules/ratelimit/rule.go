@@ -37,6 +37,12 @@ func (r *rule) spend(e *entry, now, cost float64) {
 	e.expires = e.tat
 }
 
+// refund takes a charge back.
+func (r *rule) refund(e *entry, cost float64) {
+	e.tat = r.gcra.Refund(e.tat, cost)
+	e.expires = e.tat
+}
+
 // credit returns the whole requests left and the microseconds until the key is
 // as good as new.
 func (r *rule) credit(e *entry, now float64) (left int64, full float64) {

@@ -47,6 +47,7 @@ type entry struct {
 	// expires is when the entry says no more than a fresh one would.
 	expires float64
 	tat     float64
+	account *account // where Redis holds the truth
 }
 
 func (t *table) shard(key string) *shard {
@@ -74,7 +75,7 @@ func (s *shard) claimLocked(key string, now float64, most int) *entry {
 func (s *shard) sweepLocked(now float64) {
 	for range min(2, len(s.slots)) {
 		s.hand = (s.hand + 1) % len(s.slots)
-		if e := &s.slots[s.hand]; e.live() && e.expires <= now {
+		if e := &s.slots[s.hand]; e.live() && e.expires <= now && (e.account == nil || e.account.idle()) {
 			s.dropLocked(s.hand)
 		}
 	}
@@ -104,9 +105,16 @@ func (s *shard) leastLocked() int {
 	best := -1
 	for range min(look, len(s.slots)) {
 		s.hand = (s.hand + 1) % len(s.slots)
+		if a := s.slots[s.hand].account; a != nil && !a.idle() {
+			continue
+		}
 		if best < 0 || s.slots[s.hand].expires < s.slots[best].expires {
 			best = s.hand
 		}
+	}
+	if best < 0 {
+		// All have debts, which reach Redis without the entry.
+		best = s.hand
 	}
 	return best
 }

@@ -3,10 +3,15 @@ package ratelimit
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 )
 
 // Zone is one limit and whom it counts.
@@ -37,13 +42,25 @@ type Zone struct {
 	// When they are more, the fullest buckets are forgotten first.
 	MaxKeys int `json:"max_keys,omitempty"`
 
+	// Mode is how zones in Redis decide. `adaptive` (default) admits without
+	// asking while it is certain that credit is left, and asks near the limit.
+	// `strict` asks for every request.
+	Mode string `json:"mode,omitempty"`
+
+	// OnError is what happens while Redis does not answer: `local` (default)
+	// goes on with this gateway's share of the limit, `allow` admits everything,
+	// `deny` refuses with 503.
+	OnError string `json:"on_error,omitempty"`
+
 	name     string
+	strict   bool
+	ledger   *ledger.Ledger // nil where the zone is kept in memory
+	gateways int            // as configured; zero: ask Redis
 	matchers caddyhttp.MatcherSets
 	template template
 	rule     *rule
 	table    *table
-	allowed  prometheus.Counter
-	refused  prometheus.Counter
+	counters sync.Map // of outcome to prometheus.Counter
 }
 
 const defaultMaxKeys = 100_000
@@ -61,8 +78,6 @@ func (z *Zone) provision(ctx caddy.Context, name string) error {
 		return fmt.Errorf("match: %w", err)
 	}
 	z.template = newTemplate(z.Key, cmp.Or(z.IPv4Prefix, 32), cmp.Or(z.IPv6Prefix, 64))
-	z.allowed = decisions.WithLabelValues(name, "default", "allowed", "local")
-	z.refused = decisions.WithLabelValues(name, "default", "refused", "local")
 	held, _, err := tables.LoadOrNew(name, newTable)
 	if err != nil {
 		return err
@@ -87,16 +102,44 @@ func (z *Zone) check() (err error) {
 	case z.MaxKeys < 0:
 		return fmt.Errorf("max_keys is %d; it is a whole number of at least 1", z.MaxKeys)
 	}
+	if err := oneOf("mode", z.Mode, modes); err != nil {
+		return err
+	}
+	if err := oneOf("on_error", z.OnError, onErrors); err != nil {
+		return err
+	}
+	z.strict = z.Mode == "strict"
 	z.rule, err = newRule(z.name, z.Rate, z.Burst)
 	return err
 }
 
+// outcome is one combination of label values.
+type outcome struct{ result, source string }
+
 func (z *Zone) count(a *ask) {
-	if a.wait <= 0 {
-		z.allowed.Inc()
-	} else {
-		z.refused.Inc()
+	o := outcome{a.result(), a.source}
+	c, known := z.counters.Load(o)
+	if !known {
+		c, _ = z.counters.LoadOrStore(o, decisions.WithLabelValues(z.name, "default", o.result, o.source))
 	}
+	c.(prometheus.Counter).Inc()
+}
+
+func (z *Zone) maxKeys() int { return cmp.Or(z.MaxKeys, defaultMaxKeys) }
+
+func (z *Zone) graceMicros() float64 {
+	if z.strict {
+		return 0
+	}
+	return grace
+}
+
+// gatewayCount is how many gateways share the zone; zero means nobody knows.
+func (z *Zone) gatewayCount() int {
+	if z.gateways > 0 {
+		return z.gateways
+	}
+	return z.ledger.Gateways()
 }
 
 func (z *Zone) cleanup() {
@@ -104,4 +147,16 @@ func (z *Zone) cleanup() {
 		z.table = nil
 		_, _ = tables.Delete(z.name)
 	}
+}
+
+var (
+	modes    = []string{"adaptive", "strict"}
+	onErrors = []string{"local", "allow", "deny"}
+)
+
+func oneOf(option, word string, words []string) error {
+	if word == "" || slices.Contains(words, word) {
+		return nil
+	}
+	return fmt.Errorf("%s is '%s'; it is one of %s", option, word, strings.Join(words, ", "))
 }

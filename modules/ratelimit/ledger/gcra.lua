@@ -1,0 +1,46 @@
+-- One bucket, as package gcra computes it. Forced debits and refunds first,
+-- then as many of `count` requests of one cost as fit.
+-- KEYS: bucket. ARGV: every depth cost count forced age hint floor grace
+-- Answer: admitted, wait of the next one, TAT, now; microseconds since 1.7e9.
+local t = redis.call('TIME')
+local now = (t[1] - 1700000000) * 1000000 + t[2]
+local every, depth = tonumber(ARGV[1]), tonumber(ARGV[2])
+local cost, count = tonumber(ARGV[3]), tonumber(ARGV[4])
+local forced, age = tonumber(ARGV[5]), tonumber(ARGV[6])
+local hint, floor, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+
+local raw = redis.call('GET', KEYS[1])
+-- A bucket that is gone is restored from what the caller saw last.
+local tat = tonumber(raw) or math.min(hint, now + depth)
+tat = math.max(tat, math.min(floor, now + depth))
+local before = tat
+
+if forced > 0 then
+	tat = math.max(tat, now - age) + every * forced
+elseif forced < 0 then
+	tat = tat + every * forced
+end
+
+local base = math.max(tat, now)
+local admitted = 0
+if count > 0 and cost > 0 then
+	local room = depth + grace - (base - now)
+	if room >= 0 then
+		admitted = math.min(count, math.floor(room / (every * cost)))
+	end
+	if admitted > 0 then
+		tat = base + every * (cost * admitted)
+	end
+end
+
+if tat > before then
+	if tat > now then
+		redis.call('SET', KEYS[1], tat, 'PX', math.ceil((tat - now) / 1000) + 1)
+	end
+elseif tat < before and raw then
+	-- The key stays as long as it would have: while it is there no hint counts.
+	redis.call('SET', KEYS[1], tat, 'KEEPTTL')
+end
+
+local wait = math.max(tat, now) + every * cost - depth - now
+return {admitted, math.ceil(wait), math.ceil(math.max(tat, now)), now}

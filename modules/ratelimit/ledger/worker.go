@@ -1,0 +1,174 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// worker sends one batch after the other. Its slices are reused.
+type worker struct {
+	lane  *lane
+	id    int
+	batch []Command
+	calls [batchMost]Call
+	sent  []flight
+}
+
+// flight is one command on its way.
+type flight struct {
+	command Command
+	call    *Call
+	cmd     *redis.Cmd
+}
+
+// once keeps the library from sending a command a second time.
+type once struct{ *redis.Cmd }
+
+func (once) NoRetry() bool { return true }
+
+// round sends the batch, and whatever the answers ask to be sent again.
+func (w *worker) round() {
+	w.sent = w.sent[:0]
+	for _, c := range w.batch {
+		call := &w.calls[len(w.sent)]
+		if c.Fill(call) {
+			w.sent = append(w.sent, flight{command: c, call: call})
+		}
+	}
+	if len(w.sent) == 0 {
+		return
+	}
+	w.exec(w.lane.client.Pipeline(), w.sent, false)
+	var unknown, moved []flight
+	for _, f := range w.sent {
+		switch err := f.cmd.Err(); {
+		case err == nil:
+			w.settle(f)
+		case strings.HasPrefix(err.Error(), "NOSCRIPT"):
+			unknown = append(unknown, f)
+		case w.lane.cluster != nil && isRedirect(err):
+			moved = append(moved, f)
+		default:
+			w.settle(f)
+		}
+	}
+	// Neither kind was executed, so each goes out once more.
+	if len(unknown) > 0 {
+		noscript.Add(float64(len(unknown)))
+		w.exec(w.lane.client.Pipeline(), unknown, true)
+		w.settleAll(unknown)
+	}
+	if len(moved) > 0 {
+		w.lane.cluster.ReloadState(context.Background())
+		w.exec(w.lane.cluster.Pipeline(), moved, true)
+		w.settleAll(moved)
+	}
+}
+
+func (w *worker) exec(pipe redis.Pipeliner, flights []flight, whole bool) {
+	ctx := context.Background() // the client's timeouts bound the batch
+	for i := range flights {
+		f := &flights[i]
+		f.cmd = redis.NewCmd(ctx, f.call.command(whole)...)
+		_ = pipe.Process(ctx, once{f.cmd}) // queues only
+	}
+	began := time.Now()
+	_, err := pipe.Exec(ctx)
+	took := time.Since(began)
+	if err == nil || !isUnanswered(err) {
+		w.lane.trouble.took(took, began.Add(took))
+	}
+	batchSeconds.WithLabelValues(w.lane.shard).Observe(took.Seconds())
+	batchSize.Observe(float64(len(flights)))
+}
+
+func (w *worker) settleAll(flights []flight) {
+	for _, f := range flights {
+		w.settle(f)
+	}
+}
+
+func (w *worker) settle(f flight) {
+	err := f.cmd.Err()
+	if err == nil {
+		var answer []int64
+		if answer, err = f.cmd.Int64Slice(); err == nil {
+			f.command.Settle(answer, nil)
+			return
+		}
+		err = fmt.Errorf("%w: %w", ErrAmbiguous, err)
+	}
+	kind, unanswered := classify(err)
+	if kind == ErrAmbiguous {
+		ambiguous.Inc()
+	}
+	if unanswered {
+		w.lane.fail()
+	}
+	f.command.Settle(nil, fmt.Errorf("%w: %w", kind, err))
+}
+
+// refusals are the answers of a server that did not execute the command.
+// The value says whether it is of no use to ask again soon.
+var refusals = map[string]bool{
+	"READONLY": true, "LOADING": true, "MASTERDOWN": true, "CLUSTERDOWN": true,
+	"NOAUTH": true, "WRONGPASS": true, "NOPERM": true, "MISCONF": true, "NOREPLICAS": true, "BUSY": true,
+	// Out of memory hurts writes only and may pass with the next expiry.
+	"OOM": false, "MOVED": false, "ASK": false, "TRYAGAIN": false, "CROSSSLOT": false, "NOSCRIPT": false,
+}
+
+// classify says what an error means for the command and for the lane.
+func classify(err error) (kind error, unanswered bool) {
+	var refusal redis.Error
+	if errors.As(err, &refusal) {
+		word, _, _ := strings.Cut(refusal.Error(), " ")
+		useless, known := refusals[word]
+		switch {
+		case known:
+			return ErrNotExecuted, useless
+		case strings.Contains(refusal.Error(), "OOM command not allowed"):
+			return ErrNotExecuted, false
+		}
+		for word, useless := range refusals {
+			if strings.Contains(refusal.Error(), word+" ") {
+				return ErrNotExecuted, useless
+			}
+		}
+		return ErrAmbiguous, false
+	}
+	if isUnsent(err) {
+		return ErrNotExecuted, true
+	}
+	return ErrAmbiguous, true
+}
+
+// isUnsent says that no connection was to be had, so nothing was sent.
+func isUnsent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" ||
+		errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) || errors.Is(err, redis.ErrClosed)
+}
+
+func isUnanswered(err error) bool {
+	var refusal redis.Error
+	return err != nil && !errors.As(err, &refusal)
+}
+
+func isRedirect(err error) bool {
+	for _, word := range []string{"MOVED ", "ASK ", "TRYAGAIN ", "CLUSTERDOWN "} {
+		if strings.HasPrefix(err.Error(), word) {
+			return true
+		}
+	}
+	return false
+}
+
+func isPermission(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "NOPERM")
+}
