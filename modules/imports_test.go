@@ -16,6 +16,7 @@ const ours = "github.com/sallyport-gateway/sallyport/"
 var level = map[string]int{
 	"cmd":                          9,
 	"test":                         9,
+	"caddyfiles":                   8,
 	"modules/standard":             8,
 	"modules/health":               7,
 	"modules/admin":                7,
@@ -47,7 +48,7 @@ var cores = []string{
 // reasons says, for each level, why nothing at or below it may import it.
 var reasons = map[int]string{
 	9: "commands and tests stand in front of the house; no room may depend on its door",
-	8: "the guest list imports every room: importing it would put all of them into a build that wants one",
+	8: "the guest list imports every room, and the shipped configurations name them all: importing either would put all of them into a build that wants one",
 	7: "views find their peers by a small interface, so that a build without them stays whole",
 	6: "guards write on the exchange or report a fact; observers read. A guard that knew its observers could not be built alone",
 	5: "guards never know each other: each builds alone, and their order is the operator's",

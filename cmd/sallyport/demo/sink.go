@@ -14,17 +14,21 @@ import (
 // maxBatch bounds one batch, unpacked.
 const maxBatch = 8 << 20
 
-// Sink receives audit events over HTTP and prints each on a line of its own.
+// Sink receives audit events over HTTP. It says in a line what each is about,
+// and keeps them whole elsewhere.
 type Sink struct {
 	// Token is what callers must present as a bearer token.
 	Token string
 
-	mu  sync.Mutex // guards out
-	out io.Writer
+	mu    sync.Mutex // guards terse and whole
+	terse io.Writer
+	whole io.Writer
 }
 
-// NewSink returns a Sink that prints to out.
-func NewSink(token string, out io.Writer) *Sink { return &Sink{Token: token, out: out} }
+// NewSink returns a Sink that writes lines to terse and events, one a line, to whole.
+func NewSink(token string, terse, whole io.Writer) *Sink {
+	return &Sink{Token: token, terse: terse, whole: whole}
+}
 
 func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	want := "Bearer " + s.Token
@@ -41,15 +45,27 @@ func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if err := s.write(events); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (s *Sink) write(events []json.RawMessage) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range events {
-		if _, err := fmt.Fprintf(s.out, "audit %s\n", e); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
+		if _, err := fmt.Fprintf(s.whole, "%s\n", e); err != nil {
+			return err
 		}
 	}
-	w.WriteHeader(http.StatusNoContent)
+	for _, line := range summaries(events) {
+		if _, err := fmt.Fprintln(s.terse, line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // readEvents reads one event, an array of events, or events one after another.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwt"
 )
 
-func TestSinkPrintsEachEvent(t *testing.T) {
+func TestSinkKeepsEachEvent(t *testing.T) {
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)
 	if _, err := z.Write([]byte(`[{"id": "1"}]`)); err != nil {
@@ -27,10 +28,10 @@ func TestSinkPrintsEachEvent(t *testing.T) {
 		status                      int
 		want                        string
 	}{
-		{"batch", "secret", "", "[{\n\"id\": \"1\"}, {\"id\":\"2\"}]", 204, "audit {\"id\":\"1\"}\naudit {\"id\":\"2\"}\n"},
-		{"one event", "secret", "", `{"id":"1"}`, 204, "audit {\"id\":\"1\"}\n"},
-		{"lines", "secret", "", "{\"id\":\"1\"}\n{\"id\":\"2\"}\n", 204, "audit {\"id\":\"1\"}\naudit {\"id\":\"2\"}\n"},
-		{"packed", "secret", "gzip", packed.String(), 204, "audit {\"id\":\"1\"}\n"},
+		{"batch", "secret", "", "[{\n\"id\": \"1\"}, {\"id\":\"2\"}]", 204, "{\"id\":\"1\"}\n{\"id\":\"2\"}\n"},
+		{"one event", "secret", "", `{"id":"1"}`, 204, "{\"id\":\"1\"}\n"},
+		{"lines", "secret", "", "{\"id\":\"1\"}\n{\"id\":\"2\"}\n", 204, "{\"id\":\"1\"}\n{\"id\":\"2\"}\n"},
+		{"packed", "secret", "gzip", packed.String(), 204, "{\"id\":\"1\"}\n"},
 		{"packed badly", "secret", "gzip", "{}", 400, ""},
 		{"broken", "secret", "", `[{"id":"1"}`, 400, ""},
 		{"wrong token", "other", "", `{"id":"1"}`, 401, ""},
@@ -44,11 +45,31 @@ func TestSinkPrintsEachEvent(t *testing.T) {
 			}
 			r.Header.Set("Content-Encoding", c.encoding)
 			w := httptest.NewRecorder()
-			NewSink("secret", &out).ServeHTTP(w, r)
+			NewSink("secret", io.Discard, &out).ServeHTTP(w, r)
 			if w.Code != c.status || out.String() != c.want {
-				t.Errorf("%s: status %d, printed %q; want %d, %q", c.body, w.Code, out.String(), c.status, c.want)
+				t.Errorf("%s: status %d, kept %q; want %d, %q", c.body, w.Code, out.String(), c.status, c.want)
 			}
 		})
+	}
+}
+
+func TestSinkSaysInALineWhatHappened(t *testing.T) {
+	const limit = `{"type":"sallyport.limit.refused","time":"2026-05-04T03:02:01Z","data":{"status_code":"quota-exceeded",
+		"actor":{"user":{"uid":"bob"}},"http_request":{"http_method":"GET","url":{"path":"/orders"}},"http_response":{"code":429}}}`
+	const circuit = `{"type":"sallyport.circuit.changed","time":"2026-05-04T03:02:02Z","data":{"status_code":"open","unmapped":{"details":{"upstream":"127.0.0.1:9201"}}}}`
+	var out bytes.Buffer
+	s := NewSink("secret", &out, io.Discard)
+	if err := s.write([]json.RawMessage{[]byte(limit), []byte(limit), []byte(circuit), []byte(limit), []byte(`{"id":"1"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	at := func(second int) string {
+		return time.Date(2026, 5, 4, 3, 2, second, 0, time.UTC).Local().Format(time.TimeOnly)
+	}
+	want := "audit " + at(1) + " limit.refused    GET /orders 429 quota-exceeded bob (2 times)\n" +
+		"audit " + at(2) + " circuit.changed  open 127.0.0.1:9201\n" +
+		"audit " + at(1) + " limit.refused    GET /orders 429 quota-exceeded bob\n"
+	if got := out.String(); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, "{\"id\":\"1\"}\n") {
+		t.Errorf("printed\n%s\nwant\n%s and the unknown event whole", got, want)
 	}
 }
 
