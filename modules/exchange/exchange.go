@@ -29,6 +29,8 @@ const varKey = "sallyport.exchange"
 // `{sallyport.fallback}` | Kind of fallback that answered, such as `respond`
 // `{sallyport.fallback_reason}` | Why the fallback answered, such as `circuit-open`
 // `{sallyport.trace_id}` | Trace id of the server span, when there is one
+// `{sallyport.cache.status}` | What the cache did: `hit`, `miss`, `stale`, `revalidated`, `collapsed` or `bypass`
+// `{sallyport.cache.reason}` | Why, such as `no-store`
 type Exchange struct {
 	// Began is when the first room saw the request.
 	Began time.Time
@@ -47,6 +49,17 @@ type Exchange struct {
 
 	// Fallback is the kind of answer given in the upstream's place, and why.
 	Fallback, FallbackReason string
+
+	// Cache is what the cache did with the request; its zero value means that
+	// none was asked.
+	Cache Cache
+
+	// Stale may answer in the place of an upstream that fails. The cache puts
+	// it here before it asks the upstream, where it holds an answer that
+	// RFC 9111 section 4.2.4 lets it use then; else it is nil. A handler
+	// between the cache and the upstream may serve it, or leave that to the
+	// cache, which does so when it gets an error or a 500, 502, 503 or 504.
+	Stale Stale
 
 	// TraceID and SpanID identify the server span in lower-case hex.
 	TraceID, SpanID string
@@ -104,6 +117,24 @@ type Attempt struct {
 	Err error
 	// Span belongs to the Watcher.
 	Span any
+}
+
+// Cache is the decision of the cache.
+type Cache struct {
+	// Status is `hit`, `miss`, `stale`, `revalidated`, `collapsed` or `bypass`.
+	Status string
+	// Reason says why, such as `no-store`; empty where Status says it all.
+	Reason string
+}
+
+// Stale is a kept answer past its time that may stand in for the upstream's.
+type Stale interface {
+	// Serve answers r on w, to which no answer may have been begun. The cache
+	// in front recognizes the answer as its own: it is neither kept again nor
+	// replaced.
+	Serve(w http.ResponseWriter, r *http.Request) error
+	// Age is how old the answer is.
+	Age() time.Duration
 }
 
 // Refusal is what the observers need to know of a reject.Refusal.

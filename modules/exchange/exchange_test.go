@@ -30,6 +30,7 @@ func TestPlaceholders(t *testing.T) {
 		x.Begin(nil, &Attempt{Upstream: "10.0.0.2:80"})
 		x.Fallback, x.FallbackReason = "respond", "circuit-open"
 		x.TraceID = "0af7651916cd43dd8448eb211c80319c"
+		x.Cache = Cache{Status: "bypass", Reason: "method"}
 	}
 	cases := []struct {
 		name  string
@@ -50,6 +51,8 @@ func TestPlaceholders(t *testing.T) {
 		{"fallback", full, "sallyport.fallback", "respond", true},
 		{"fallback reason", full, "sallyport.fallback_reason", "circuit-open", true},
 		{"trace id", full, "sallyport.trace_id", "0af7651916cd43dd8448eb211c80319c", true},
+		{"cache status", full, "sallyport.cache.status", "bypass", true},
+		{"cache reason", full, "sallyport.cache.reason", "method", true},
 		{"anonymous", func(*Exchange) {}, "sallyport.subject", "", true},
 		{"no zone", func(*Exchange) {}, "sallyport.zone", "", true},
 		{"no upstream", func(*Exchange) {}, "sallyport.upstream", "", true},

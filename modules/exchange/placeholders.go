@@ -27,6 +27,10 @@ func (x *Exchange) placeholder(key string) (any, bool) {
 		return x.FallbackReason, true
 	case "trace_id":
 		return x.TraceID, true
+	case "cache.status":
+		return x.Cache.Status, true
+	case "cache.reason":
+		return x.Cache.Reason, true
 	}
 	return nil, false
 }
