@@ -42,6 +42,7 @@ var cores = []string{
 	"modules/jwtauth/keyset",
 	"modules/ratelimit/gcra",
 	"modules/cache/store",
+	"modules/cache/freshness",
 	"modules/breaker/circuit",
 }
 

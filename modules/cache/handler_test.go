@@ -1,0 +1,158 @@
+package cache
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// kitchen is a cache with an origin behind it, in a time of its own.
+type kitchen struct {
+	t      *testing.T
+	h      *Handler
+	app    *App
+	origin func(w http.ResponseWriter, r *http.Request) error
+
+	mu   sync.Mutex
+	seen []*http.Request
+}
+
+// stock returns a kitchen whose handler has this configuration. It must be
+// called in a synctest bubble if the test moves time.
+func stock(t *testing.T, config string) *kitchen {
+	t.Helper()
+	k := &kitchen{t: t, app: new(App)}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	t.Cleanup(cancel)
+	if err := k.app.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	k.h = &Handler{keeper: k.app}
+	if err := json.Unmarshal([]byte(config), k.h); err != nil {
+		t.Fatal(err)
+	}
+	if k.h.Name == "" {
+		k.h.Name = t.Name()
+	}
+	if err := k.h.provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.app.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = k.app.Stop()
+		_ = k.h.Cleanup()
+	})
+	return k
+}
+
+// timed runs f in a bubble whose clock only f moves.
+func timed(t *testing.T, config string, f func(t *testing.T, k *kitchen)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, stock(t, config)) })
+}
+
+// answers has the origin answer everything with this.
+func (k *kitchen) answers(status int, body string, fields ...string) {
+	k.origin = func(w http.ResponseWriter, _ *http.Request) error {
+		for _, f := range fields {
+			name, value, _ := strings.Cut(f, ": ")
+			w.Header().Add(name, value)
+		}
+		w.WriteHeader(status)
+		_, err := io.WriteString(w, body)
+		return err
+	}
+}
+
+func (k *kitchen) ServeHTTP(w http.ResponseWriter, r *http.Request) error {
+	k.mu.Lock()
+	k.seen = append(k.seen, r.Clone(context.Background()))
+	k.mu.Unlock()
+	return k.origin(w, r)
+}
+
+// asked is how often the origin was asked so far.
+func (k *kitchen) asked() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.seen)
+}
+
+func (k *kitchen) last() *http.Request {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.seen[len(k.seen)-1]
+}
+
+// request makes a request as Caddy's server hands it to the routes.
+func request(w http.ResponseWriter, method, target string, fields ...string) *http.Request {
+	r := httptest.NewRequest(method, target, nil)
+	for _, f := range fields {
+		name, value, _ := strings.Cut(f, ": ")
+		r.Header.Add(name, value)
+	}
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+}
+
+func (k *kitchen) do(method, target string, fields ...string) *httptest.ResponseRecorder {
+	k.t.Helper()
+	w := httptest.NewRecorder()
+	if err := k.serve(w, request(w, method, target, fields...)); err != nil {
+		k.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return w
+}
+
+func (k *kitchen) serve(w http.ResponseWriter, r *http.Request) error {
+	return k.h.ServeHTTP(w, r, caddyhttp.HandlerFunc(k.ServeHTTP))
+}
+
+func (k *kitchen) get(fields ...string) *httptest.ResponseRecorder {
+	k.t.Helper()
+	return k.do("GET", "http://a.example/x", fields...)
+}
+
+// expect fails unless the origin was asked so often, and says why it matters.
+func (k *kitchen) expect(asked int, why string) {
+	k.t.Helper()
+	if got := k.asked(); got != asked {
+		k.t.Errorf("the origin was asked %d times, want %d: %s", got, asked, why)
+	}
+}
+
+func TestAFreshAnswerIsServedFromTheStore(t *testing.T) {
+	timed(t, `{}`, func(t *testing.T, k *kitchen) {
+		k.answers(200, "hello", "Cache-Control: max-age=60", "Content-Type: text/plain", "X-Own: 1")
+		first := k.get()
+		time.Sleep(7 * time.Second)
+		second := k.get()
+		k.expect(1, "the answer is fresh")
+		if second.Body.String() != "hello" || second.Code != 200 || second.Header().Get("X-Own") != "1" {
+			t.Errorf("second answer: %d %v %q", second.Code, second.Header(), second.Body)
+		}
+		if got := second.Header().Get("Age"); got != "7" {
+			t.Errorf("Age is %q, want 7", got)
+		}
+		if got := first.Header().Get("Cache-Status"); got != "Sallyport; fwd=uri-miss; fwd-status=200; stored" {
+			t.Errorf("first Cache-Status is %q", got)
+		}
+		if got := second.Header().Get("Cache-Status"); got != "Sallyport; hit; ttl=53" {
+			t.Errorf("second Cache-Status is %q", got)
+		}
+		time.Sleep(54 * time.Second)
+		k.get()
+		k.expect(2, "the answer is stale after 61 s")
+	})
+}
