@@ -148,6 +148,10 @@ func (s *story) gateway(args []string) error {
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return err
 	}
+	dir := s.work
+	if config == "" {
+		dir = home // else Caddy takes the Caddyfile it finds where it is
+	}
 	return s.enter(name, func() (*stage.Process, error) {
 		env := append(s.environ(),
 			"CADDY_ADMIN="+s.ts.Getenv(admin),
@@ -155,7 +159,7 @@ func (s *story) gateway(args []string) error {
 			"XDG_DATA_HOME="+filepath.Join(home, "data"),
 			"XDG_CONFIG_HOME="+filepath.Join(home, "config"),
 		)
-		return stage.Gateway{Binary: binary, Dir: s.work, Env: env, Config: config, Log: s.logPath(name)}.Run()
+		return stage.Gateway{Binary: binary, Dir: dir, Env: env, Config: config, Log: s.logPath(name)}.Run()
 	})
 }
 
@@ -228,6 +232,18 @@ func (s *story) terminate(args []string) error {
 		return err
 	}
 	return p.Signal(syscall.SIGTERM)
+}
+
+func (s *story) ended(args []string) error {
+	p, err := s.process(args, "ended NAME")
+	if err != nil {
+		return err
+	}
+	code, err := p.Ended()
+	if err == nil && code != 0 {
+		err = fmt.Errorf("%s ended with code %d", args[0], code)
+	}
+	return err
 }
 
 func (s *story) crash(args []string) error {
@@ -364,5 +380,11 @@ func (s *story) log(args []string) error {
 	return p.AwaitLine(ctx, re.String(), re.MatchString)
 }
 
-// patience is how long something that comes by itself may take.
-func (s *story) patience() time.Duration { return 5 * time.Second }
+// patience is how long something that comes by itself may take. What must not
+// be there is looked for once.
+func (s *story) patience() time.Duration {
+	if s.not {
+		return 0
+	}
+	return 5 * time.Second
+}

@@ -67,7 +67,7 @@ func (u usage) Error() string { return "usage: " + string(u) }
 func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*story, []string) error{
 		"admin": (*story).admin, "behave": (*story).behave, "collector": (*story).collector,
-		"crash": (*story).crash, "expect": (*story).expect, "forget": (*story).forget,
+		"crash": (*story).crash, "ended": (*story).ended, "expect": (*story).expect, "forget": (*story).forget,
 		"freeze": (*story).freeze, "gateway": (*story).gateway, "halt": (*story).halt,
 		"issuer": (*story).issuer, "load": (*story).load, "log": (*story).log,
 		"metric": (*story).metric, "patch": (*story).patch, "port": (*story).port,
@@ -81,7 +81,7 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	for name, command := range all {
 		wrapped[name] = func(ts *testscript.TestScript, not bool, args []string) {
 			s := ts.Value(storyKey{}).(*story)
-			s.ts = ts
+			s.ts, s.not = ts, not
 			err := command(s, args)
 			_, wrong := errors.AsType[usage](err)
 			switch {
@@ -104,6 +104,7 @@ type storyKey struct{}
 // story is what one story has brought onto the stage, and its last answer.
 type story struct {
 	ts   *testscript.TestScript
+	not  bool // the current line begins with `!`
 	work string
 
 	processes map[string]*actor
