@@ -30,10 +30,24 @@ type App struct {
 	// Node names this gateway in every event. Default: the host name.
 	Node string `json:"node,omitempty"`
 
+	// Spool is a folder on a durable volume in which events outlast a crash.
+	// Default: none; events that wait for sinks live in memory.
+	Spool string `json:"spool,omitempty"`
+
+	// MinFree is the share of the spool's volume, in percent, that is left to
+	// others; below it only the classes admin and config are taken. Default: 5.
+	MinFree float64 `json:"min_free,omitempty"`
+
 	// MaxBytes is how much the events that wait for sinks may take. Beyond
 	// shares of it the lesser classes of events are dropped, first those of
-	// whole requests, last changes of configuration. Default: 64 MiB.
+	// whole requests, last changes of configuration. Default: 1 GiB with a
+	// spool, 64 MiB in memory.
 	MaxBytes int64 `json:"max_bytes,omitempty"`
+
+	// Strict names the classes whose events must be on the disk before what
+	// they tell of goes on. It needs a spool. Default: admin and config where
+	// there is a spool. `none` stands for no class.
+	Strict []string `json:"strict,omitempty"`
 
 	// Coalesce sums up refusals that one client provokes again and again.
 	Coalesce Coalesce `json:"coalesce,omitzero"`
@@ -50,6 +64,7 @@ type App struct {
 	ShutdownFlush caddy.Duration `json:"shutdown_flush,omitempty"`
 
 	on       bool
+	strict   [len(classNames)]bool
 	sinks    []*sinkEntry
 	lens     lens
 	source   string
@@ -117,11 +132,8 @@ func (a *App) defaults() error {
 		}
 		a.Node = host
 	}
-	if a.MaxBytes == 0 {
-		a.MaxBytes = 64 << 20
-	}
-	if a.MaxBytes < 1<<20 {
-		return fmt.Errorf("audit: max_bytes is at least 1MiB, got %d bytes", a.MaxBytes)
+	if err := a.store(); err != nil {
+		return err
 	}
 	if a.ShutdownFlush == 0 {
 		a.ShutdownFlush = caddy.Duration(5 * time.Second)
@@ -176,8 +188,11 @@ func (a *App) load(ctx caddy.Context, c *SinkConfig) error {
 
 // acquire takes the desk, which opens nothing before Start.
 func (a *App) acquire() error {
-	key := "memory " + a.Node
-	v, _, err := desks.LoadOrNew(key, func() (caddy.Destructor, error) { return newDesk(a.Node, a.MaxBytes), nil })
+	key := "spool " + a.Spool
+	if a.Spool == "" {
+		key = "memory " + a.Node
+	}
+	v, _, err := desks.LoadOrNew(key, func() (caddy.Destructor, error) { return newDesk(a.Node, a.Spool), nil })
 	if err != nil {
 		return err
 	}
@@ -196,7 +211,7 @@ func (a *App) Start() error {
 	}
 	a.attached = true
 	if first {
-		a.lifecycle(startKind, "the gateway has started")
+		a.firstWords()
 	}
 	a.unlisten = exchange.Listen("audit", a.hear)
 	return nil
@@ -255,7 +270,7 @@ func (a *App) lifecycle(k eventKind, message string) {
 	p.text("name", "Sallyport")
 	p.end()
 	finish(p, "")
-	_, _ = a.desk.put(k.class, now, p.b) // a loss is counted and told
+	_ = a.write(k.class, now, p.b) // a failure is counted, and a loss told
 }
 
 var (

@@ -42,7 +42,11 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			<options of the type>
 //		}
 //		node <name>
+//		spool <dir> {
+//			min_free <percent>
+//		}
 //		max_bytes <size>
+//		strict none|<class...>
 //		coalesce off|<count> <window>
 //		fields <name...>
 //		redact <name...> {
@@ -54,7 +58,9 @@ func (a *App) block(d *caddyfile.Dispenser) error {
 	return syntax.Block(d, "audit",
 		syntax.Option{Name: "sink", Many: true, Read: a.readSink},
 		syntax.Option{Name: "node", Read: syntax.Text(&a.Node)},
+		syntax.Option{Name: "spool", Read: a.readSpool},
 		syntax.Option{Name: "max_bytes", Read: size(&a.MaxBytes)},
+		syntax.Option{Name: "strict", Read: a.readStrict},
 		syntax.Option{Name: "coalesce", Read: a.Coalesce.read},
 		syntax.Option{Name: "fields", Read: a.readFields},
 		syntax.Option{Name: "redact", Read: a.readRedact},
@@ -183,6 +189,35 @@ func (c *Coalesce) read(d *caddyfile.Dispenser) error {
 		}
 	}
 	return d.Errf("option 'coalesce' takes %s, got '%s'", form, strings.Join(args, " "))
+}
+
+func (a *App) readSpool(d *caddyfile.Dispenser) error {
+	if err := syntax.Text(&a.Spool)(d); err != nil {
+		return err
+	}
+	return syntax.Block(d, "spool", syntax.Option{Name: "min_free", Read: func(d *caddyfile.Dispenser) error {
+		var share float64
+		if err := syntax.Percent(&share)(d); err != nil {
+			return err
+		}
+		a.MinFree = share * 100
+		return nil
+	}})
+}
+
+func (a *App) readStrict(d *caddyfile.Dispenser) error {
+	if err := syntax.Texts(&a.Strict)(d); err != nil {
+		return err
+	}
+	if len(a.Strict) == 1 && a.Strict[0] == "none" {
+		return nil
+	}
+	for _, name := range a.Strict {
+		if _, err := strictClass(name); err != nil {
+			return d.Errf("%v", err)
+		}
+	}
+	return nil
 }
 
 func (a *App) readFields(d *caddyfile.Dispenser) error {

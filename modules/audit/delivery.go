@@ -46,10 +46,12 @@ type delivery struct {
 
 	// most is how many events a batch may hold; the sink's 413 lowers it. It
 	// belongs to the goroutine, as the buffers do.
-	most   int
-	recs   []spool.Record
-	arena  []byte
-	events []Event
+	most    int
+	divided bool
+	reader  spool.Reader
+	recs    []spool.Record
+	arena   []byte
+	events  []Event
 }
 
 // binding is the sink as the newest configuration describes it.
@@ -87,8 +89,9 @@ func (d *delivery) halt() {
 }
 
 func (d *delivery) run(ctx context.Context) {
+	d.reader = d.desk.journal.Reader(*d.at.Load())
 	for ctx.Err() == nil {
-		recs, more, err := d.desk.journal.Read(*d.at.Load(), d.most, batchBytes, d.recs)
+		recs, more, err := d.reader.Read(d.most, batchBytes, d.recs)
 		d.recs = recs
 		switch {
 		case errors.Is(err, spool.ErrClosed):
@@ -104,7 +107,8 @@ func (d *delivery) run(ctx context.Context) {
 		default:
 			d.waiting.Store(recs[0].Time.UnixNano())
 			d.noteSkip(recs[0].Mark)
-			if d.hand(ctx, d.dress(recs)) == nil {
+			d.divided = false
+			if d.hand(ctx, d.dress(recs)) == nil && !d.divided {
 				d.most = min(batchEvents, d.most+d.most/8+1)
 			}
 		}
@@ -237,6 +241,7 @@ func (d *delivery) divide(ctx context.Context, b *binding, batch []Event, f *Fau
 		d.advance(batch[0].Mark)
 		return nil
 	}
+	d.divided = true // the size grows again only after a batch went through whole
 	half := len(batch) / 2
 	if f.Verdict == Smaller {
 		d.most = half
@@ -244,16 +249,10 @@ func (d *delivery) divide(ctx context.Context, b *binding, batch []Event, f *Fau
 	if err := d.hand(ctx, batch[:half]); err != nil {
 		return err
 	}
-	if err := d.hand(ctx, batch[half:]); err != nil {
-		return err
-	}
-	// Run raises the size again only after a batch went through whole.
-	return errDivided
+	return d.hand(ctx, batch[half:])
 }
-
-var errDivided = errors.New("batch was divided")
 
 func (d *delivery) advance(to spool.Mark) {
 	d.at.Store(&to)
-	d.desk.moved(d)
+	d.desk.moved()
 }

@@ -23,11 +23,15 @@ type journal interface {
 	// Sync returns nil once the record at the mark is as safe as the journal
 	// can make it.
 	Sync(ctx context.Context, m spool.Mark) error
-	// Read returns records behind a place, or a channel that closes when there
-	// may be some.
-	Read(after spool.Mark, count, size int, into []spool.Record) ([]spool.Record, <-chan struct{}, error)
+	// Reader reads what stands behind a place.
+	Reader(after spool.Mark) spool.Reader
 	// Release lets go of everything up to and including a place.
 	Release(m spool.Mark)
+	// Cursor and SetCursor keep how far a sink has come.
+	Cursor(sink string) spool.Mark
+	SetCursor(sink string, m spool.Mark) error
+	// SetAside keeps an event that a sink never takes.
+	SetAside(sink string, line []byte) error
 	Stats() spool.Stats
 	Close() error
 }
@@ -38,10 +42,11 @@ var desks = caddy.NewUsagePool()
 // desk is where events are written down and sent from. It holds no setting
 // that a reload may change; those stand in the App that is bound in Start.
 type desk struct {
-	node  string
-	limit int64
+	node string
+	dir  string // of the spool; empty: in memory
 
 	journal journal
+	log     *spool.Log // the journal, where it is on disk
 	floods  floods
 
 	// lost counts, by class, the events that found no room since the last gap
@@ -61,7 +66,8 @@ type desk struct {
 	mu         sync.Mutex // guards what follows
 	apps       []*App     // the newest last
 	deliveries map[string]*delivery
-	// places remembers where sinks stood that no configuration names now.
+	// places is where sinks stood when it was last kept, also of sinks that no
+	// configuration names now.
 	places    map[string]spool.Mark
 	mentioned map[string]time.Time
 	tidier    context.CancelFunc
@@ -69,9 +75,9 @@ type desk struct {
 }
 
 // newDesk makes a desk without touching the disk or starting anything.
-func newDesk(node string, limit int64) *desk {
+func newDesk(node, dir string) *desk {
 	return &desk{
-		node: node, limit: limit,
+		node: node, dir: dir,
 		hurry:      make(chan struct{}),
 		moves:      make(chan struct{}, 1),
 		deliveries: make(map[string]*delivery),
@@ -85,11 +91,15 @@ func newDesk(node string, limit int64) *desk {
 func (d *desk) attach(a *App) (first bool, err error) {
 	d.turn.Lock()
 	defer d.turn.Unlock()
+	if a.Node != d.node {
+		return false, fmt.Errorf("audit: the spool belongs to node '%s'; a node takes another name with a restart", d.node)
+	}
 	if first = d.journal == nil; first {
-		if err := d.open(); err != nil {
+		if err := d.open(a); err != nil {
 			return false, err
 		}
 	}
+	d.bounds(a)
 	d.mu.Lock()
 	d.apps = append(d.apps, a)
 	retired := d.rebindLocked()
@@ -98,12 +108,34 @@ func (d *desk) attach(a *App) (first bool, err error) {
 	return first, nil
 }
 
-func (d *desk) open() error {
-	d.journal = spool.NewRing(d.limit, uint64(time.Now().UnixMilli()))
+func (d *desk) open(a *App) error {
+	if d.dir == "" {
+		d.journal = spool.NewRing(a.MaxBytes, uint64(time.Now().UnixMilli()))
+	} else {
+		l, err := spool.Open(d.dir, spool.Options{Node: d.node, Limit: a.MaxBytes, MinFree: a.minFree()})
+		if err != nil {
+			return fmt.Errorf("audit: open spool %s: %w", d.dir, err)
+		}
+		l.OnSync(func(took time.Duration, err error) {
+			syncSeconds.WithLabelValues().Observe(took.Seconds())
+			if err != nil {
+				syncErrors.WithLabelValues().Inc()
+			}
+		})
+		d.journal, d.log = l, l
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.tidier = cancel
 	d.tidied.Go(func() { d.tidy(ctx) })
 	return nil
+}
+
+// bounds makes the limits those of the newest configuration, or of the one
+// that is left.
+func (d *desk) bounds(a *App) {
+	if d.log != nil {
+		d.log.SetBounds(a.MaxBytes, a.minFree())
+	}
 }
 
 // detach takes a's settings away. If a was the last, what is held is delivered
@@ -123,15 +155,31 @@ func (d *desk) detach(a *App, patience time.Duration) {
 	retired := d.rebindLocked()
 	d.mu.Unlock()
 	d.retire(retired)
+	if now := d.newest(); now != nil {
+		d.bounds(now)
+	}
 }
 
 // retire ends deliveries, which need mu to finish what they are at.
 func (d *desk) retire(deliveries []*delivery) {
 	for _, dl := range deliveries {
 		dl.halt()
-		d.mu.Lock()
-		d.places[dl.name] = *dl.at.Load()
-		d.mu.Unlock()
+		d.keep(dl)
+	}
+}
+
+// keep stores how far a sink has come, if it came further.
+func (d *desk) keep(dl *delivery) {
+	at := *dl.at.Load()
+	d.mu.Lock()
+	known := d.places[dl.name] == at
+	d.places[dl.name] = at
+	d.mu.Unlock()
+	if known {
+		return
+	}
+	if err := d.journal.SetCursor(dl.name, at); err != nil && d.mention("cursor") {
+		dl.bound.Load().logger.Error("keep the place of an audit sink; after a crash it gets events again", zap.String("sink", dl.name), zap.Error(err))
 	}
 }
 
@@ -159,7 +207,11 @@ func (d *desk) rebindLocked() (retired []*delivery) {
 		b := &binding{sink: s.sink, required: !s.optional, logger: d.apps[len(d.apps)-1].logger}
 		dl, known := d.deliveries[s.name]
 		if !known {
-			dl = newDelivery(d, s.name, d.places[s.name])
+			at, seen := d.places[s.name]
+			if !seen {
+				at = d.journal.Cursor(s.name)
+			}
+			dl = newDelivery(d, s.name, at)
 			d.deliveries[s.name] = dl
 		}
 		dl.bind(b)
@@ -219,12 +271,30 @@ func (d *desk) behind() bool {
 	return false
 }
 
-// moved hears that a delivery has come further.
-func (d *desk) moved(*delivery) {
+// moved hears that a delivery has come further. What is in memory is let go at
+// once; what is on disk waits until the place has been kept.
+func (d *desk) moved() {
 	select {
 	case d.moves <- struct{}{}:
 	default:
 	}
+	if d.dir == "" {
+		d.release()
+	}
+}
+
+// keepPlaces stores how far every sink has come and lets go of what all have.
+func (d *desk) keepPlaces() {
+	d.mu.Lock()
+	list := slices.Collect(maps.Values(d.deliveries))
+	d.mu.Unlock()
+	for _, dl := range list {
+		d.keep(dl)
+	}
+	d.release()
+}
+
+func (d *desk) release() {
 	d.mu.Lock()
 	m, any := d.passedLocked()
 	d.mu.Unlock()
@@ -244,7 +314,11 @@ func (d *desk) passedLocked() (least spool.Mark, any bool) {
 		if required && !dl.bound.Load().required {
 			continue
 		}
-		if at := *dl.at.Load(); !any || at.Seq < least.Seq {
+		at := *dl.at.Load()
+		if d.dir != "" {
+			at = d.places[dl.name]
+		}
+		if !any || at.Seq < least.Seq {
 			least, any = at, true
 		}
 	}
@@ -254,7 +328,13 @@ func (d *desk) passedLocked() (least spool.Mark, any bool) {
 // setAside gives up an event that a sink never takes.
 func (d *desk) setAside(sink string, e Event, cause error, logger *zap.Logger) {
 	dead.WithLabelValues(sink).Inc()
-	logger.Error("audit event set aside", zap.String("sink", sink), zap.Uint64("seq", e.Mark.Seq), zap.String("type", e.Type), zap.Error(cause))
+	fields := []zap.Field{zap.String("sink", sink), zap.Uint64("seq", e.Mark.Seq), zap.String("type", e.Type), zap.Error(cause)}
+	if err := d.journal.SetAside(sink, e.JSON); err != nil {
+		// The log is the last place where the event can be found.
+		fields = append(fields, zap.ByteString("event", e.JSON), zap.NamedError("keep", err))
+	}
+	logger.Error("audit event set aside", fields...)
+	d.tellDead(sink, e, cause)
 }
 
 // mention says whether a condition may be logged: once every ten seconds.

@@ -87,7 +87,7 @@ func (h *Handler) settle(w *witness, r *http.Request) {
 	w.ended, w.took = true, now.Sub(w.began)
 	p := a.pen()
 	a.request(p, &h.lens, w.kind, now, r, &w.outcome)
-	_, _ = a.desk.put(w.kind.class, now, p.b) // a loss is counted and told
+	_ = a.write(w.kind.class, now, p.b) // a failure is counted, and a loss told
 	a.putBack(p)
 }
 

@@ -27,7 +27,7 @@ func (a *App) hear(f exchange.Fact) {
 	o := outcome{code: f.Code, room: x.Refusal.Room, status: x.Refusal.Status, attrs: attrText(f)}
 	p := a.pen()
 	a.request(p, &a.lens, k, f.Time, f.Request, &o)
-	_, _ = a.desk.put(k.class, f.Time, p.b) // a loss is counted and told
+	_ = a.write(k.class, f.Time, p.b) // a failure is counted, and a loss told
 	a.putBack(p)
 }
 
@@ -52,7 +52,7 @@ func (a *App) fact(k eventKind, f exchange.Fact) {
 	p.end()
 	p.end()
 	finish(p, "")
-	_, _ = a.desk.put(k.class, f.Time, p.b) // a loss is counted and told
+	_ = a.write(k.class, f.Time, p.b) // a failure is counted, and a loss told
 }
 
 // flood records how often something happened beyond what was written in full.
@@ -75,7 +75,7 @@ func (a *App) flood(f flood) {
 	p.num("written", f.seen-f.summed)
 	p.end()
 	finish(p, "")
-	_, _ = a.desk.put(floodKind.class, now, p.b) // a loss is counted and told
+	_ = a.write(floodKind.class, now, p.b) // a failure is counted, and a loss told
 }
 
 func attrText(f exchange.Fact) []byte {

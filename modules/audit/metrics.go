@@ -21,10 +21,13 @@ var (
 	dead      = counter("dead_letters_total", "Events that a sink refused for good and that were set aside.", "sink")
 	gaps      = counter("gaps_total", "Gaps written into the stream, by the reason.", "reason")
 
-	lagEvents  = gauge("sink_lag_events", "Events that wait for a sink.", "sink")
-	lagSeconds = gauge("sink_lag_seconds", "Age of the oldest event that waits for a sink.", "sink")
-	spoolBytes = gauge("spool_bytes", "Bytes of events held until every required sink has them.")
-	spoolAge   = gauge("spool_oldest_seconds", "Age of the oldest event held.")
+	lagEvents   = gauge("sink_lag_events", "Events that wait for a sink.", "sink")
+	lagSeconds  = gauge("sink_lag_seconds", "Age of the oldest event that waits for a sink.", "sink")
+	spoolBytes  = gauge("spool_bytes", "Bytes of events held until every required sink has them.")
+	spoolAge    = gauge("spool_oldest_seconds", "Age of the oldest event held.")
+	syncSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "sallyport", Subsystem: "audit", Name: "sync_seconds",
+		Help: "How long the disk took to make a group of events durable.", Buckets: instrument.Seconds}, nil)
+	syncErrors = counter("sync_errors_total", "Syncs that failed; the group is written again elsewhere.")
 	durable    = gauge("durable", "1 while accepted events reach the disk, 0 while they live in memory.")
 )
 
@@ -41,5 +44,5 @@ func init() {
 }
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, durable)
+	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, durable)
 }

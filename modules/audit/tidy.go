@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/audit/spool"
@@ -19,6 +20,9 @@ func (d *desk) tidy(ctx context.Context) {
 		case now := <-tick.C:
 			if a := d.newest(); a != nil {
 				d.settle(a, now)
+			}
+			if d.dir != "" {
+				d.keepPlaces()
 			}
 			d.measure(now)
 		}
@@ -88,8 +92,7 @@ func (d *desk) gap(reason, sink string, count int64, first spool.Mark) {
 	p.text("reason", reason)
 	p.text("sink", sink)
 	p.num("count", count)
-	p.num("first_seq", int64(first.Seq))
-	p.num("first_epoch", int64(first.Epoch))
+	p.text("first_seq", strconv.FormatUint(first.Seq, 10))
 	p.end()
 	finish(p, "")
 	_, _ = d.put(config, now, p.b) // a failure is counted, and told as a loss
@@ -118,4 +121,27 @@ func (d *desk) measure(now time.Time) {
 		}
 		lagSeconds.WithLabelValues(name).Set(lag)
 	}
+}
+
+// tellDead records that a sink never takes an event.
+func (d *desk) tellDead(sink string, e Event, cause error) {
+	a := d.newest()
+	if a == nil || e.Type == "sallyport."+deadKind.name {
+		return // no event about an event about an event
+	}
+	now := time.Now()
+	p := a.pen()
+	defer a.putBack(p)
+	a.begin(p, deadKind, now, other)
+	p.raw("status_id", "2")
+	p.text("message", "a sink refuses an event for good; it was set aside")
+	p.open("unmapped")
+	p.text("sink", sink)
+	p.text("of", e.Type)
+	p.text("seq", strconv.FormatUint(e.Mark.Seq, 10))
+	p.text("epoch", strconv.FormatUint(e.Mark.Epoch, 10))
+	p.text("error", cause.Error())
+	p.end()
+	finish(p, "")
+	_, _ = d.put(config, now, p.b) // a failure is counted, and told as a loss
 }

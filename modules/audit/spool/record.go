@@ -55,3 +55,7 @@ const Classes = len(shares)
 func share(limit int64, class uint8) int64 {
 	return limit * shares[min(int(class), Classes-1)] / 100
 }
+
+func record(epoch uint64, f frame) Record {
+	return Record{Mark: Mark{epoch, f.seq()}, Time: time.Unix(0, f.time()), Class: f.class(), Payload: f.payload()}
+}

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -54,13 +55,26 @@ func (r *Ring) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
 // Sync returns at once: memory is as safe as it will ever be.
 func (r *Ring) Sync(context.Context, Mark) error { return nil }
 
-// Read returns up to count records behind after, of about size bytes at the
-// most. Where there are none it returns a channel that closes when there may be.
-func (r *Ring) Read(after Mark, count, size int, into []Record) ([]Record, <-chan struct{}, error) {
+// ringTail reads a Ring.
+type ringTail struct {
+	r  *Ring
+	at uint64
+}
+
+// Reader returns a reader that begins behind after.
+func (r *Ring) Reader(after Mark) Reader {
+	if after.Epoch != r.epoch {
+		after.Seq = 0
+	}
+	return &ringTail{r, after.Seq}
+}
+
+func (t *ringTail) Read(count, size int, into []Record) ([]Record, <-chan struct{}, error) {
+	r := t.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	into = into[:0]
-	if len(r.held) == 0 || after.Seq >= r.seq {
+	if len(r.held) == 0 || t.at >= r.seq {
 		if r.closed {
 			return into, nil, ErrClosed
 		}
@@ -68,8 +82,8 @@ func (r *Ring) Read(after Mark, count, size int, into []Record) ([]Record, <-cha
 		return into, r.grown, nil
 	}
 	start := 0
-	if first := r.held[0].Seq; after.Epoch == r.epoch && after.Seq >= first {
-		start = int(after.Seq - first + 1)
+	if first := r.held[0].Seq; t.at >= first {
+		start = int(t.at - first + 1)
 	}
 	for _, rec := range r.held[start:] {
 		if len(into) == count || len(into) > 0 && size < len(rec.Payload) {
@@ -77,6 +91,7 @@ func (r *Ring) Read(after Mark, count, size int, into []Record) ([]Record, <-cha
 		}
 		size -= len(rec.Payload)
 		into = append(into, rec)
+		t.at = rec.Seq
 	}
 	return into, nil, nil
 }
@@ -126,3 +141,15 @@ func (r *Ring) wakeLocked() {
 	r.grown = make(chan struct{})
 	r.waited = false
 }
+
+// ErrVolatile says that there is no disk to keep something on.
+var ErrVolatile = errors.New("the spool is in memory")
+
+// Cursor knows no sink from an earlier life.
+func (r *Ring) Cursor(string) Mark { return Mark{} }
+
+// SetCursor keeps nothing.
+func (r *Ring) SetCursor(string, Mark) error { return nil }
+
+// SetAside has no file to write to.
+func (r *Ring) SetAside(string, []byte) error { return ErrVolatile }
