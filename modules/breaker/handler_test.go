@@ -24,8 +24,9 @@ import (
 // gate is a Handler behind a listening server, as Caddy would run it.
 type gate struct {
 	*httptest.Server
-	h    *Handler
-	seen chan *http.Request // requests after they were served
+	h       *Handler
+	entered chan struct{}      // one for each request that came
+	seen    chan *http.Request // requests after they were served
 }
 
 var names atomic.Int64
@@ -50,7 +51,7 @@ func build(t testing.TB, config string) *Handler {
 
 func serve(t testing.TB, h *Handler) *gate {
 	t.Helper()
-	g := &gate{h: h, seen: make(chan *http.Request, 1000)}
+	g := &gate{h: h, entered: make(chan struct{}, 10000), seen: make(chan *http.Request, 10000)}
 	server := new(caddyhttp.Server)
 	g.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		repl := caddy.NewReplacer()
@@ -61,6 +62,7 @@ func serve(t testing.TB, h *Handler) *gate {
 			ip = as
 		}
 		caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
+		g.entered <- struct{}{}
 		defer func() { g.seen <- r }()
 		err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
 		if he, ok := err.(caddyhttp.HandlerError); ok {
@@ -108,15 +110,20 @@ type upstream struct {
 	addr    string
 	status  atomic.Int64
 	hits    atomic.Int64
+	arrived chan struct{} // one for each hit, as long as there is room
 	handler atomic.Pointer[http.HandlerFunc]
 }
 
 func newUpstream(t testing.TB) *upstream {
 	t.Helper()
-	u := new(upstream)
+	u := &upstream{arrived: make(chan struct{}, 10)}
 	u.status.Store(http.StatusOK)
 	u.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.hits.Add(1)
+		select {
+		case u.arrived <- struct{}{}:
+		default:
+		}
 		if f := u.handler.Load(); f != nil {
 			(*f)(w, r)
 			return
@@ -259,4 +266,8 @@ func TestStateSurvivesAReload(t *testing.T) {
 	if res, _ := serve(t, after).get(t, "/"); res.StatusCode != 503 || u.hits.Load() != 2 {
 		t.Errorf("after the reload got %d and %d hits, want 503 and the 2 from before", res.StatusCode, u.hits.Load())
 	}
+}
+
+func contextWith(t *testing.T) (context.Context, context.CancelFunc) {
+	return context.WithCancel(t.Context())
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -168,26 +169,45 @@ func (t *try) latency() time.Duration {
 }
 
 // requestBody notes when the request was sent in full, and whether it was the
-// client's side that broke. The transport reads it on a goroutine of its own.
+// client's side that broke. The transport reads it on a goroutine of its own and
+// may close it on another, which the proxy's own body is not made for: a close
+// that finds somebody reading is done when the read is.
 type requestBody struct {
 	io.ReadCloser
 	began  time.Time
 	sent   atomic.Int64 // after began, in nanoseconds; zero before
 	read   atomic.Bool  // at least a byte of it
 	broken atomic.Bool
+
+	mu      sync.Mutex // held while the body is read or closed
+	closing atomic.Bool
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
 	n, err := b.ReadCloser.Read(p)
+	b.mu.Unlock()
 	if n > 0 && !b.read.Load() {
 		b.read.Store(true)
 	}
-	if err == io.EOF {
+	switch {
+	case b.closing.Load():
+		_ = b.Close()
+	case err == io.EOF:
 		b.sent.CompareAndSwap(0, max(int64(time.Since(b.began)), 1))
-	} else if err != nil {
+	case err != nil:
 		b.broken.Store(true)
 	}
 	return n, err
+}
+
+func (b *requestBody) Close() error {
+	b.closing.Store(true)
+	if !b.mu.TryLock() {
+		return nil
+	}
+	defer b.mu.Unlock()
+	return b.ReadCloser.Close()
 }
 
 // responseBody sees how the answer ends.
