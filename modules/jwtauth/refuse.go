@@ -39,7 +39,7 @@ type answer struct {
 }
 
 var (
-	answerMissing     = answer{401, "token-missing", "An access token is required", "Send an access token in the Authorization header: Bearer <token>.", ""}
+	answerMissing     = answer{401, "token-missing", "An access token is required", "Send an access token in the Authorization header, after the word Bearer.", ""}
 	answerRequest     = answer{400, "token-ambiguous", "The request does not carry one access token in one place", "Send exactly one access token, in one place.", "invalid_request"}
 	answerInvalid     = answer{401, "token-invalid", "The access token is not valid here", "Get a new access token for this service.", "invalid_token"}
 	answerExpired     = answer{401, "token-expired", "The access token has expired", "Get a new access token.", "invalid_token"}
