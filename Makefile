@@ -22,7 +22,7 @@ build: ## build bin/sallyport
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server cc='gcc libc6-dev'
+	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev'
 	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e
 

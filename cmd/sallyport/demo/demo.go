@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -105,7 +104,7 @@ func (d *Demo) startStubs(token string, out io.Writer) error {
 	if l, err = listen(9300); err != nil {
 		return err
 	}
-	if d.events, err = os.Create(filepath.Join(d.gateway.dir, "audit.ndjson")); err != nil {
+	if d.events, err = os.Create(d.gateway.events()); err != nil {
 		return errors.Join(err, l.Close())
 	}
 	d.sink = serve(l, NewSink(token, out, d.events))

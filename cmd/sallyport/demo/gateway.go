@@ -35,8 +35,9 @@ type gateway struct {
 	redis bool
 }
 
-func (g gateway) log() string   { return filepath.Join(g.dir, "gateway.log") }
-func (g gateway) admin() string { return "unix/" + filepath.Join(g.dir, "admin.sock") }
+func (g gateway) log() string    { return filepath.Join(g.dir, "gateway.log") }
+func (g gateway) events() string { return filepath.Join(g.dir, "audit.ndjson") }
+func (g gateway) admin() string  { return "unix/" + filepath.Join(g.dir, "admin.sock") }
 
 // start loads the quickstart Caddyfile and waits until the gateway is ready.
 func (g gateway) start(ctx context.Context) error {

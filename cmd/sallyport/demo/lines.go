@@ -63,7 +63,7 @@ func (d *Demo) Print(w io.Writer, shell string) error {
 	fmt.Fprintf(&b, "Metrics    http://127.0.0.1:%d/metrics\n", d.gateway.probes)
 	fmt.Fprintf(&b, "Readiness  http://127.0.0.1:%d/health/ready\n", d.gateway.probes)
 	fmt.Fprintf(&b, "Log        %s\n", d.gateway.log())
-	fmt.Fprintf(&b, "Events     %s\n", d.events.Name())
+	fmt.Fprintf(&b, "Events     %s\n", d.gateway.events())
 	fmt.Fprintf(&b, "Admin API  %s\n", d.gateway.admin())
 	fmt.Fprintf(&b, "\nWhat the audit sink receives appears below, in short. Ctrl-C stops all of it.\n\n")
 	_, err := io.WriteString(w, b.String())

@@ -42,10 +42,16 @@ type process struct {
 // is where it could write to, if it wrote where it should not.
 func sallyport(t *testing.T, home string, args ...string) *process {
 	t.Helper()
+	return sallyportWith(t, home, nil, args...)
+}
+
+func sallyportWith(t *testing.T, home string, env []string, args ...string) *process {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = []string{asProgram + "=1", "HOME=" + home, "PATH=" + os.Getenv("PATH"), "TMPDIR=" + home + "/tmp", "SHELL=/bin/bash"}
+	cmd.Env = append(cmd.Env, env...)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
