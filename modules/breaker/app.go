@@ -130,12 +130,12 @@ func (a *App) tell(n announcement) {
 	}
 	if e := a.logger.Check(level, "circuit "+c.To.String()); e != nil {
 		e.Write(zap.String("breaker", n.of.policy), zap.String("upstream", n.of.upstream), zap.String("mode", mode),
-			zap.Stringer("from", c.From), zap.String("reason", c.Reason), zap.Int("total", c.Counts.Total),
+			zap.Stringer("from", c.From), zap.String("reason", c.Reason), zap.String("note", c.Note), zap.Int("total", c.Counts.Total),
 			zap.Int("failures", c.Counts.Failures), zap.Int("slow", c.Counts.Slow), zap.Time("until", c.Until), zap.String("last_failure", last))
 	}
 	exchange.Report(exchange.Fact{Kind: exchange.CircuitChanged, Time: c.At, Code: c.To.String(), Attrs: []slog.Attr{
 		slog.String("breaker", n.of.policy), slog.String("upstream", n.of.upstream), slog.String("mode", mode),
-		slog.String("from", c.From.String()), slog.String("reason", c.Reason), slog.Int("total", c.Counts.Total),
+		slog.String("from", c.From.String()), slog.String("reason", c.Reason), slog.String("note", c.Note), slog.Int("total", c.Counts.Total),
 		slog.Int("failures", c.Counts.Failures), slog.Int("slow", c.Counts.Slow), slog.String("last_failure", last),
 	}})
 	if !a.events.ShouldEmit(eventName) {
@@ -143,7 +143,7 @@ func (a *App) tell(n announcement) {
 	}
 	a.events.Emit(a.ctx, eventName, map[string]any{
 		"breaker": n.of.policy, "upstream": n.of.upstream, "mode": mode, "from": c.From.String(), "to": c.To.String(),
-		"reason": c.Reason, "total": c.Counts.Total, "failures": c.Counts.Failures, "slow": c.Counts.Slow, "last_failure": last,
+		"reason": c.Reason, "note": c.Note, "total": c.Counts.Total, "failures": c.Counts.Failures, "slow": c.Counts.Slow, "last_failure": last,
 		"until": untilText(c.Until),
 	})
 }

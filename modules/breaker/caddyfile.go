@@ -33,6 +33,7 @@ func init() {
 //		fallback respond <body>|<status> [<status>] {
 //			header <name> <value>
 //		}
+//		fallback stale
 //		fallback alternate [<upstreams...>] {
 //			concurrency <n>
 //			handle {

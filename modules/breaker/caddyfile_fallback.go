@@ -15,7 +15,7 @@ import (
 // readFallback reads one fallback; they are tried in the order they stand.
 func (h *Handler) readFallback(helper httpcaddyfile.Helper, d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.Errf("option 'fallback' takes respond or alternate, got nothing")
+		return d.Errf("option 'fallback' takes respond, alternate or stale, got nothing")
 	}
 	f := &Fallback{Kind: d.Val()}
 	var err error
@@ -24,10 +24,12 @@ func (h *Handler) readFallback(helper httpcaddyfile.Helper, d *caddyfile.Dispens
 		err = f.readRespond(d)
 	case alternate:
 		err = f.readAlternate(helper, d)
-	case "stale":
-		err = d.Errf("option 'fallback stale' needs a cache on the route, and there is none; use respond or alternate")
+	case stale:
+		if d.NextArg() {
+			err = d.Errf("option 'fallback stale' takes no argument, got '%s'", d.Val())
+		}
 	default:
-		err = d.Errf("option 'fallback' takes respond or alternate, got '%s'", f.Kind)
+		err = d.Errf("option 'fallback' takes respond, alternate or stale, got '%s'", f.Kind)
 	}
 	h.Fallbacks = append(h.Fallbacks, f)
 	return err

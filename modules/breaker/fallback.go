@@ -9,17 +9,21 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // The kinds of fallback.
 const (
 	respond   = "respond"
 	alternate = "alternate"
+	stale     = "stale"
 )
 
 // Fallback is an answer in the upstream's place.
 type Fallback struct {
-	// Kind is `respond`, a fixed answer, or `alternate`, another handler.
+	// Kind is `respond`, a fixed answer, `alternate`, another handler, or `stale`,
+	// what a cache in front keeps past its time and may use when all else fails.
 	Kind string `json:"kind"`
 
 	// Response is the answer of `respond`, as of the `static_response` handler.
@@ -63,10 +67,13 @@ func (f *Fallback) provision(ctx caddy.Context) error {
 			return fmt.Errorf("load handler: %w", err)
 		}
 		f.handler = mod.(caddyhttp.MiddlewareHandler)
-	case "stale":
-		return errors.New("kind stale needs a cache on the route, and there is none; use respond or alternate")
+	case stale:
+		// A cache on the route was provisioned before this handler.
+		if _, err := ctx.AppIfConfigured("sallyport_cache"); err != nil {
+			return errors.New("kind stale needs a cache on the route, before breaker_proxy, and there is none")
+		}
 	default:
-		return fmt.Errorf("kind takes respond or alternate, got '%s'", f.Kind)
+		return fmt.Errorf("kind takes respond, alternate or stale, got '%s'", f.Kind)
 	}
 	return nil
 }
@@ -75,6 +82,18 @@ func (f *Fallback) provision(ctx caddy.Context) error {
 func (f *Fallback) serve(h *Handler, w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, touched bool) bool {
 	result := "served"
 	defer func() { fallbacksTotal.WithLabelValues(h.Policy.Name, f.Kind, result).Inc() }()
+	if f.Kind == stale {
+		kept := exchange.Of(r).Stale
+		if kept == nil {
+			result = "none_kept"
+			return false
+		}
+		if err := kept.Serve(w, r); err != nil {
+			result = "failed"
+			return false
+		}
+		return true
+	}
 	if f.Kind == respond {
 		if err := f.Response.ServeHTTP(w, r, next); err != nil {
 			result = "failed"

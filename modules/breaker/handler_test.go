@@ -271,3 +271,8 @@ func TestStateSurvivesAReload(t *testing.T) {
 func contextWith(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithCancel(t.Context())
 }
+
+func readAll(res *http.Response) (string, error) {
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
+}

@@ -76,7 +76,7 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 		wait = time.Second
 	}
 	for _, f := range h.Fallbacks {
-		if grpc && f.Kind == respond {
+		if grpc && f.Kind != alternate {
 			continue
 		}
 		if f.Kind == respond && wait > 0 {

@@ -80,13 +80,15 @@ type Circuit struct {
 	level    int        // how often the open time was doubled
 	lastOpen time.Duration
 	reason   string // why the present state was entered
+	note     string // an operator's own words on it
 }
 
 // Change is one transition.
 type Change struct {
 	At       time.Time
 	From, To State
-	Reason   string
+	// Reason is one of a few words; Note is what an operator said, if it was one.
+	Reason, Note string
 	// Counts are what the state that was left had seen.
 	Counts Counts
 	// Until is when an open or forced state ends; zero for the others.
@@ -156,25 +158,25 @@ func (c *Circuit) Calm() bool {
 func (c *Circuit) State() State { return c.current.Load().state() }
 
 // Force holds the circuit in ForcedOpen, ForcedClosed or Disabled for ttl.
-func (c *Circuit) Force(now time.Time, to State, ttl time.Duration, reason string) {
-	c.override(now, reason, func(t instant) phase {
+func (c *Circuit) Force(now time.Time, to State, ttl time.Duration, note string) {
+	c.override(now, "forced", note, func(t instant) phase {
 		return &forced{kind: to, since: t, until: t + ttl}
 	})
 }
 
 // Reset closes the circuit and forgets what it has seen.
-func (c *Circuit) Reset(now time.Time, reason string) {
-	c.override(now, reason, func(t instant) phase {
+func (c *Circuit) Reset(now time.Time, note string) {
+	c.override(now, "reset", note, func(t instant) phase {
 		c.level, c.lastOpen = 0, 0
 		return &closed{since: t}
 	})
 }
 
-func (c *Circuit) override(now time.Time, reason string, next func(instant) phase) {
+func (c *Circuit) override(now time.Time, reason, note string, next func(instant) phase) {
 	t := now.Sub(c.epoch)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.enterLocked(c.current.Load(), next(t), reason, t)
+	c.enterLocked(c.current.Load(), next(t), reason, note, t)
 }
 
 // shift leaves from for the phase that next makes. It does nothing if another
@@ -183,19 +185,19 @@ func (c *Circuit) shift(from *generation, now instant, reason string, next func(
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current.Load() == from {
-		c.enterLocked(from, next(), reason, now)
+		c.enterLocked(from, next(), reason, "", now)
 	}
 }
 
-func (c *Circuit) enterLocked(from *generation, to phase, reason string, now instant) {
+func (c *Circuit) enterLocked(from *generation, to phase, reason, note string, now instant) {
 	var v View
 	from.view(&v, c, now)
-	c.reason = reason
+	c.reason, c.note = reason, note
 	c.current.Store(&generation{to})
 	if c.notify == nil {
 		return
 	}
-	change := Change{At: c.epoch.Add(now), From: from.state(), To: to.state(), Reason: reason, Counts: v.Counts}
+	change := Change{At: c.epoch.Add(now), From: from.state(), To: to.state(), Reason: reason, Note: note, Counts: v.Counts}
 	var next View
 	to.view(&next, c, now)
 	change.Until = next.Until

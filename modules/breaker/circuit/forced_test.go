@@ -24,8 +24,8 @@ func TestForced(t *testing.T) {
 			}
 			r.want(tt.to)
 			v := r.View(r.now)
-			if v.Reason != "maintenance" || !v.Until.Equal(r.now.Add(time.Minute)) {
-				t.Errorf("the view says %q until %s", v.Reason, v.Until)
+			if v.Reason != "forced" || v.Note != "maintenance" || !v.Until.Equal(r.now.Add(time.Minute)) {
+				t.Errorf("the view says %q, %q until %s", v.Reason, v.Note, v.Until)
 			}
 			r.pass(time.Minute)
 			r.take()
@@ -41,7 +41,7 @@ func TestResetForgets(t *testing.T) {
 	r.give(r.take(), Failure) // the open time doubles
 	r.Reset(r.now, "fixed")
 	r.want(Closed)
-	if v := r.View(r.now); v.Counts.Total != 0 || v.Reason != "fixed" {
+	if v := r.View(r.now); v.Counts.Total != 0 || v.Reason != "reset" || v.Note != "fixed" {
 		t.Errorf("after a reset: %+v", v)
 	}
 	r.trip()

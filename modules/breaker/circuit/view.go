@@ -5,9 +5,10 @@ import "time"
 // View is what an operator sees of a circuit.
 type View struct {
 	State State
-	// Since is when the state was entered, and Reason why.
-	Since  time.Time
-	Reason string
+	// Since is when the state was entered, and Reason why; Note is what an
+	// operator said who forced it.
+	Since        time.Time
+	Reason, Note string
 	// Until is when an open or forced state ends; zero for the others.
 	Until time.Time
 	// Counts are the results in the window of a closed or ramping circuit.
@@ -26,7 +27,7 @@ func (c *Circuit) View(now time.Time) View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	g := c.current.Load()
-	v := View{State: g.state(), Since: c.epoch.Add(g.began()), Reason: c.reason, Level: c.level}
+	v := View{State: g.state(), Since: c.epoch.Add(g.began()), Reason: c.reason, Note: c.note, Level: c.level}
 	if s := v.State; s == Closed || s == ForcedClosed || s == Disabled {
 		v.Share = 1
 	}
