@@ -62,7 +62,7 @@ func (g Gateway) Run() (*Process, error) {
 	cmd := exec.Command(g.Binary, args...)
 	cmd.Dir, cmd.Env = g.Dir, g.Env
 	cmd.Stdin = strings.NewReader("serving")
-	p, err := launch(cmd, g.Log)
+	p, err := Launch(cmd, g.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +89,7 @@ func (p *Process) serving(l net.Listener) error {
 	case err := <-called:
 		return err
 	case <-p.ended:
-		lines, _ := p.lines.all()
+		lines := p.Lines()
 		last := "without a word"
 		if len(lines) > 0 {
 			last = lines[len(lines)-1]
@@ -111,7 +111,7 @@ func Redis(port, dir, password string) (*Process, error) {
 	if password != "" {
 		args = append(args, "--requirepass", password)
 	}
-	p, err := launch(exec.Command(path, args...), filepath.Join(dir, "redis-"+port+".log"))
+	p, err := Launch(exec.Command(path, args...), filepath.Join(dir, "redis-"+port+".log"))
 	if err != nil {
 		return nil, err
 	}

@@ -26,8 +26,8 @@ type Process struct {
 	err   error
 }
 
-// launch starts cmd and copies what it prints to the file logPath.
-func launch(cmd *exec.Cmd, logPath string) (*Process, error) {
+// Launch starts cmd and copies what it prints to the file logPath.
+func Launch(cmd *exec.Cmd, logPath string) (*Process, error) {
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -72,6 +72,12 @@ func (p *Process) AwaitLine(ctx context.Context, what string, fits func(line str
 		}
 		return fmt.Errorf("no line of %d has %s", len(lines), what)
 	})
+}
+
+// Lines returns what the process has printed so far.
+func (p *Process) Lines() []string {
+	lines, _ := p.lines.all()
+	return lines
 }
 
 // Signal sends sig to the process.
