@@ -3,6 +3,7 @@
 package audit
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -49,6 +50,9 @@ type App struct {
 	// there is a spool. `none` stands for no class.
 	Strict []string `json:"strict,omitempty"`
 
+	// Checkpoint says how often the chain over all events is signed.
+	Checkpoint Checkpoint `json:"checkpoint,omitzero"`
+
 	// Coalesce sums up refusals that one client provokes again and again.
 	Coalesce Coalesce `json:"coalesce,omitzero"`
 
@@ -65,6 +69,7 @@ type App struct {
 
 	on       bool
 	strict   [len(classNames)]bool
+	signer   ed25519.PrivateKey
 	sinks    []*sinkEntry
 	lens     lens
 	source   string
@@ -210,6 +215,7 @@ func (a *App) Start() error {
 		return err
 	}
 	a.attached = true
+	a.arm()
 	if first {
 		a.firstWords()
 	}

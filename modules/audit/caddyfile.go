@@ -47,6 +47,9 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		}
 //		max_bytes <size>
 //		strict none|<class...>
+//		checkpoint [<count> <interval>] {
+//			key <file>
+//		}
 //		coalesce off|<count> <window>
 //		fields <name...>
 //		redact <name...> {
@@ -61,6 +64,7 @@ func (a *App) block(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "spool", Read: a.readSpool},
 		syntax.Option{Name: "max_bytes", Read: size(&a.MaxBytes)},
 		syntax.Option{Name: "strict", Read: a.readStrict},
+		syntax.Option{Name: "checkpoint", Read: a.Checkpoint.read},
 		syntax.Option{Name: "coalesce", Read: a.Coalesce.read},
 		syntax.Option{Name: "fields", Read: a.readFields},
 		syntax.Option{Name: "redact", Read: a.readRedact},

@@ -71,6 +71,7 @@ var (
 	gapKind   = eventKind{name: "audit.gap", class: config, uid: ocsfLifecycle, activity: other, severity: high}
 	deadKind  = eventKind{name: "audit.dead_letter", class: config, uid: ocsfLifecycle, activity: other, severity: high}
 	foundKind = eventKind{name: "audit.recovered", class: config, uid: ocsfLifecycle, activity: other, severity: medium}
+	signKind  = eventKind{name: "audit.checkpoint", class: config, uid: ocsfLifecycle, activity: other, severity: informational}
 	floodKind = eventKind{name: "audit.coalesced", class: state, uid: ocsfLifecycle, activity: other, severity: medium}
 	startKind = eventKind{name: "gateway.started", class: config, uid: ocsfLifecycle, activity: 3, severity: informational}
 	stopKind  = eventKind{name: "gateway.stopped", class: config, uid: ocsfLifecycle, activity: 4, severity: informational}

@@ -191,9 +191,11 @@ func TestNewBindingIsTriedAtOnce(t *testing.T) {
 		}
 		put(t, d, 5)
 		time.Sleep(time.Hour)
+		gone.mu.Lock()
 		if gone.tries != 1 {
 			t.Errorf("a sink that is gone was asked %d times", gone.tries)
 		}
+		gone.mu.Unlock()
 		fresh := &script{}
 		b := &App{Node: "gw", sinks: []*sinkEntry{{name: "s", sink: fresh}}, logger: zap.NewNop(), source: a.source, metadata: a.metadata, desk: d}
 		b.pens.New = a.pens.New

@@ -58,6 +58,8 @@ type desk struct {
 	hurry     chan struct{}
 	hurryOnce sync.Once
 
+	signed atomic.Pointer[signature]
+
 	// moves gets a signal after a delivery moved.
 	moves chan struct{}
 
@@ -148,7 +150,7 @@ func (d *desk) detach(a *App, patience time.Duration) {
 	d.mu.Unlock()
 	if last {
 		a.lifecycle(stopKind, "the gateway stops, or goes on without audit")
-		d.drain(patience)
+		d.drain(a, patience)
 	}
 	d.mu.Lock()
 	d.apps = slices.DeleteFunc(d.apps, func(o *App) bool { return o == a })
@@ -236,10 +238,12 @@ func (d *desk) put(c class, at time.Time, payload []byte) (spool.Mark, error) {
 }
 
 // drain waits until every sink has everything, or patience ends.
-func (d *desk) drain(patience time.Duration) {
+func (d *desk) drain(a *App, patience time.Duration) {
 	d.hurryOnce.Do(func() { close(d.hurry) })
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	_ = d.journal.Sync(ctx, d.journal.Stats().Last) // what fails here stays for the next start
+	d.sign(a, time.Now(), true)
 	_ = d.journal.Sync(ctx, d.journal.Stats().Last)
 	for d.behind() {
 		select {

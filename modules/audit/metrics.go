@@ -27,8 +27,10 @@ var (
 	spoolAge    = gauge("spool_oldest_seconds", "Age of the oldest event held.")
 	syncSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "sallyport", Subsystem: "audit", Name: "sync_seconds",
 		Help: "How long the disk took to make a group of events durable.", Buckets: instrument.Seconds}, nil)
-	syncErrors = counter("sync_errors_total", "Syncs that failed; the group is written again elsewhere.")
-	durable    = gauge("durable", "1 while accepted events reach the disk, 0 while they live in memory.")
+	syncErrors  = counter("sync_errors_total", "Syncs that failed; the group is written again elsewhere.")
+	checkpoints = counter("checkpoints_total", "Signed checkpoints of the chain that were written.")
+	signedAt    = gauge("checkpoint_timestamp_seconds", "When the last checkpoint was signed, in Unix time.")
+	durable     = gauge("durable", "1 while accepted events reach the disk, 0 while they live in memory.")
 )
 
 // accepted and its kin are resolved once: a request must not hash labels.
@@ -44,5 +46,5 @@ func init() {
 }
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, durable)
+	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, durable)
 }

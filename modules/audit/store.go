@@ -45,6 +45,9 @@ func (a *App) store() error {
 	case a.MaxBytes < 1<<20:
 		return fmt.Errorf("audit: max_bytes is at least 1MiB, got %d bytes", a.MaxBytes)
 	}
+	if err := a.Checkpoint.provision(a); err != nil {
+		return err
+	}
 	return a.harden()
 }
 

@@ -93,7 +93,7 @@ func (l *Log) seal(b []byte, durable uint64) group {
 		f := cut(rest)
 		binary.LittleEndian.PutUint32(f[28:], uint32(min(f.seq()-durable-1, 1<<32-1)))
 		binary.LittleEndian.PutUint32(f[4:], frameCRC(l.crc, f))
-		l.chain.add(Mark{l.epoch, f.seq()}, f.payload())
+		l.chain.Add(Mark{l.epoch, f.seq()}, f.payload())
 		g.last = f.seq()
 		rest = rest[len(f):]
 	}

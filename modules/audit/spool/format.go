@@ -63,16 +63,18 @@ func Genesis(node string) Hash {
 	return sha256.Sum256([]byte("sallyport audit chain 1\n" + node))
 }
 
-// chain computes the values one after another.
-type chain struct {
+// Chain computes its values one after another.
+type Chain struct {
 	h   hash.Hash
 	pre [16]byte
 	at  Hash
 }
 
-func chainFrom(at Hash) *chain { return &chain{h: sha256.New(), at: at} }
+// ChainFrom goes on from the value at a record.
+func ChainFrom(at Hash) *Chain { return &Chain{h: sha256.New(), at: at} }
 
-func (c *chain) add(m Mark, payload []byte) {
+// Add takes in the next record and returns the value at it.
+func (c *Chain) Add(m Mark, payload []byte) Hash {
 	c.h.Reset()
 	c.h.Write(c.at[:])
 	binary.LittleEndian.PutUint64(c.pre[:8], m.Epoch)
@@ -80,6 +82,7 @@ func (c *chain) add(m Mark, payload []byte) {
 	c.h.Write(c.pre[:])
 	c.h.Write(payload)
 	c.h.Sum(c.at[:0])
+	return c.at
 }
 
 type header struct {

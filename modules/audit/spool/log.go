@@ -82,7 +82,7 @@ type Log struct {
 	oldest    time.Time
 
 	// What follows belongs to the committer.
-	chain    *chain
+	chain    *Chain
 	safe     int64 // where in the active segment the last durable record ends
 	unsynced int64
 	firstAt  time.Time // when the oldest unsynced write happened

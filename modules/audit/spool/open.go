@@ -87,7 +87,7 @@ func (l *Log) recover() error {
 	l.seq, l.durable, l.shown, l.want = last.Seq, last.Seq, last.Seq, last.Seq
 	l.epoch = max(last.Epoch+1, uint64(l.now().UnixMilli()))
 	l.crc = epochCRC(l.epoch)
-	l.chain = chainFrom(at)
+	l.chain = ChainFrom(at)
 	l.head, l.headAt = at, last
 	return nil
 }
@@ -159,7 +159,7 @@ func (l *Log) recoverTail(s *segment) (segmentEnd, error) {
 		return segmentEnd{}, err
 	}
 	end := segmentEnd{last: s.head.first - 1}
-	c := chainFrom(s.head.chain)
+	c := ChainFrom(s.head.chain)
 	good := headerSize
 	for off := headerSize; off < len(b); {
 		f := valid(b[off:], s.crc)
@@ -172,7 +172,7 @@ func (l *Log) recoverTail(s *segment) (segmentEnd, error) {
 			continue
 		}
 		l.Recovered.Lost += f.seq() - end.last - 1
-		c.add(Mark{s.head.epoch, f.seq()}, f.payload())
+		c.Add(Mark{s.head.epoch, f.seq()}, f.payload())
 		end.any, end.last = true, f.seq()
 		off += len(f)
 		good = off

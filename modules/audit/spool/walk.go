@@ -71,7 +71,7 @@ type walker struct {
 	problems []Problem
 	begun    bool
 	next     uint64
-	chain    *chain
+	chain    *Chain
 }
 
 func (w *walker) note(segment string, first, last uint64, what string) {
@@ -82,18 +82,18 @@ func (w *walker) segment(s *segment, end uint64, newest bool) error {
 	h := s.head
 	switch {
 	case !w.begun:
-		w.chain = chainFrom(h.chain)
+		w.chain = ChainFrom(h.chain)
 		if h.first == 1 && h.chain != Genesis(h.node) {
 			w.note(s.name, 1, 1, "the chain does not begin as this node's does")
 		}
 	case h.first > w.next:
 		w.note(s.name, w.next, h.first-1, "missing")
-		w.chain = chainFrom(h.chain)
+		w.chain = ChainFrom(h.chain)
 	case h.first < w.next:
 		w.note(s.name, h.first, h.first, "the segment overlaps the one before it")
 	case h.chain != w.chain.at:
 		w.note(s.name, h.first, h.first, "the segment does not continue the chain: a record before it was changed, or it belongs elsewhere")
-		w.chain = chainFrom(h.chain)
+		w.chain = ChainFrom(h.chain)
 	}
 	w.begun, w.next = true, h.first
 	b := make([]byte, s.size)
@@ -115,7 +115,7 @@ func (w *walker) segment(s *segment, end uint64, newest bool) error {
 			w.note(s.name, w.next, f.seq(), "out of order, or missing in between")
 		}
 		m := Mark{h.epoch, f.seq()}
-		w.chain.add(m, f.payload())
+		w.chain.Add(m, f.payload())
 		if err := w.visit(h.node, record(h.epoch, f), w.chain.at); err != nil {
 			return err
 		}
