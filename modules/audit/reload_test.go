@@ -43,7 +43,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 			}
 		})
 	}
-	for range 25 {
+	for i := 0; i < 15 || next.Load() < 300; i++ {
 		load(t, file)
 	}
 	close(stop)
