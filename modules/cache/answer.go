@@ -105,9 +105,9 @@ func met(request, h http.Header) bool {
 	}
 	modified, ok := freshness.Date(h.Get("Last-Modified"))
 	if !ok {
-		return false
+		modified, ok = freshness.Date(h.Get("Date")) // it cannot have changed since
 	}
-	return !modified.After(since)
+	return ok && !modified.After(since)
 }
 
 // matches compares weakly (RFC 9110 section 13.1.2).

@@ -163,7 +163,7 @@ func (v *visit) judge() use {
 		return useFresh
 	case d.Has(freshness.HasMaxStale) && !o.Strict && -v.left <= d.MaxStale:
 		return useStale
-	case -v.left <= o.StaleWhileRevalidate:
+	case -v.left < o.StaleWhileRevalidate:
 		return useWhile
 	}
 	return useValidate
@@ -172,7 +172,7 @@ func (v *visit) judge() use {
 // standby says whether v.found may stand in for an upstream that fails.
 func (v *visit) standby() bool {
 	o := v.found
-	return o != nil && !o.Validate && !v.wants.Has(freshness.NoCache) && -v.left <= o.StaleIfError
+	return o != nil && !o.Validate && !v.wants.Has(freshness.NoCache) && -v.left < o.StaleIfError
 }
 
 func (v *visit) serve() error {

@@ -60,7 +60,8 @@ func (ru *Rules) Keep(a Answer, t Term, authenticated bool) Why {
 		return WhySetCookie
 	case slices.Contains(VaryNames(a.Header), "*"):
 		return WhyVary
-	case !t.Explicit && t.Lifetime == 0 && !(d.Has(Public) && HeuristicStatus(a.Status)):
+	case !t.Explicit && t.Lifetime == 0 && !(d.Has(Public|NoCache) && HeuristicStatus(a.Status) && a.Header.Get("Etag") != ""):
+		// One that is to be validated anyway may be kept if a tag tells whose it is.
 		return WhyNoLifetime
 	case t.useless(a.Header):
 		return WhyUseless

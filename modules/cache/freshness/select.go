@@ -20,9 +20,14 @@ func AppendSelected(b []byte, names []string, h http.Header) []byte {
 			continue
 		}
 		b = append(b, ':')
-		if name == "Accept-Encoding" {
+		from := len(b)
+		switch name {
+		case "Accept-Encoding":
 			b = appendCodings(b, lines)
-		} else {
+		case "Accept-Language": // tags have no case (RFC 5646 section 2.1.1)
+			b = appendList(b, lines)
+			lower(b[from:])
+		default:
 			b = appendList(b, lines)
 		}
 		b = append(b, '\n')
@@ -90,4 +95,12 @@ func coding(part string) string {
 		return name
 	}
 	return name + ";q=" + strconv.FormatFloat(q, 'f', -1, 64)
+}
+
+func lower(b []byte) {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
 }

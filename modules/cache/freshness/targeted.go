@@ -17,8 +17,8 @@ func ParseTargeted(lines []string) (d Directives, ok bool) {
 	for _, name := range dict.Names() {
 		member, _ := dict.Get(name)
 		item, single := member.(httpsfv.Item)
-		if !single {
-			continue
+		if _, number := item.Value.(int64); !single || timed(name) && !number {
+			return Directives{}, false // of the wrong type, so the field says nothing
 		}
 		switch v := item.Value.(type) {
 		case bool:
@@ -27,11 +27,18 @@ func ParseTargeted(lines []string) (d Directives, ok bool) {
 			}
 		case int64:
 			d.add(name, strconv.FormatInt(v, 10), true)
-		case string:
-			d.add(name, v, true)
-		default:
-			d.add(name, "\x00", true)
+		case string, httpsfv.Token:
+			d.add(name, "", false) // no-cache="field": taken for the bare form
 		}
 	}
 	return d, true
+}
+
+// timed says whether a directive's value is a number of seconds.
+func timed(name string) bool {
+	switch name {
+	case "max-age", "s-maxage", "stale-while-revalidate", "stale-if-error":
+		return true
+	}
+	return false
 }

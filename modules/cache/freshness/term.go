@@ -185,11 +185,23 @@ func date(a Answer) time.Time {
 	return a.Received
 }
 
+// layouts are the three forms of an HTTP date.
+var layouts = [...]string{http.TimeFormat, "Monday, 02-Jan-06 15:04:05 GMT", time.ANSIC}
+
 // Date reads an HTTP date in any of its three forms (RFC 9110 section 5.6.7).
+// It is stricter than http.ParseTime: what only resembles a date may mean
+// anything, and is to count as none.
 func Date(s string) (time.Time, bool) {
-	if s == "" {
+	if len(s) < len(time.ANSIC) {
 		return time.Time{}, false
 	}
-	t, err := http.ParseTime(s)
-	return t, err == nil
+	if zone := len(s) - len("GMT"); s[zone:] != "GMT" && strings.EqualFold(s[zone:], "GMT") {
+		s = s[:zone] + "GMT"
+	}
+	for _, layout := range layouts {
+		if t, err := time.Parse(layout, s); err == nil && strings.EqualFold(t.Format(layout), s) {
+			return t, true
+		}
+	}
+	return time.Time{}, false
 }

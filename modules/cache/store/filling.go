@@ -87,7 +87,8 @@ func (f *Flight) handThroughLocked() {
 	defer cancel()
 	for {
 		f.trimLocked()
-		if f.held <= f.limit || len(f.readers) == 0 {
+		// A piece is let go of as a whole, so the window has room for two.
+		if f.held <= max(f.limit, 2*largest) || len(f.readers) == 0 {
 			return
 		}
 		if f.waitLocked(ctx) != nil {

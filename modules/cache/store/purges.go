@@ -56,7 +56,7 @@ func NewPurges(n int, base time.Time) *Purges {
 	return p
 }
 
-func (p *Purges) instant(t time.Time) int64 { return max(1, int64(t.Sub(p.base))) }
+func (p *Purges) instant(t time.Time) int64 { return max(0, int64(t.Sub(p.base))) + 1 }
 
 func (p *Purges) slot(kind, name string) *slot {
 	var h maphash.Hash
