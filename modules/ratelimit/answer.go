@@ -14,30 +14,40 @@ import (
 const problemTypes = "https://iana.org/assignments/http-problem-types#"
 
 // setHeaders writes the RateLimit and RateLimit-Policy fields
-// (draft-ietf-httpapi-ratelimit-headers), one item for each zone. An upstream's
-// own fields are added behind them.
-func setHeaders(h http.Header, asks []ask) {
+// (draft-ietf-httpapi-ratelimit-headers), one item for each zone that is not on
+// trial. An upstream's own fields are added behind them.
+func (h *Handler) setHeaders(header http.Header, asks []ask, now float64) {
 	var room [128]byte
 	limit := room[:0]
+	var policies string
+	var tightest *ask
 	for i := range asks {
-		if i > 0 {
+		a := &asks[i]
+		if a.zone.DryRun {
+			continue
+		}
+		if tightest == nil {
+			policies = a.rule.policyItem(now)
+			tightest = a
+		} else {
+			policies += "," + a.rule.policyItem(now)
 			limit = append(limit, ',')
 		}
-		limit = asks[i].appendItem(limit)
-	}
-	if len(asks) == 1 {
-		h["Ratelimit-Policy"] = []string{asks[0].rule.policy}
-	} else {
-		var policies []byte
-		for i := range asks {
-			if i > 0 {
-				policies = append(policies, ',')
-			}
-			policies = append(policies, asks[i].rule.policy...)
+		limit = a.appendItem(limit)
+		if a.wait > tightest.wait || a.wait == tightest.wait && a.left < tightest.left {
+			tightest = a
 		}
-		h["Ratelimit-Policy"] = []string{string(policies)}
 	}
-	h["Ratelimit"] = []string{string(limit)}
+	if tightest == nil {
+		return
+	}
+	header["Ratelimit-Policy"] = []string{policies}
+	header["Ratelimit"] = []string{string(limit)}
+	if h.LegacyHeaders {
+		header.Set("X-RateLimit-Limit", strconv.FormatInt(tightest.rule.quota(), 10))
+		header.Set("X-RateLimit-Remaining", strconv.FormatInt(tightest.left, 10))
+		header.Set("X-RateLimit-Reset", strconv.FormatInt(tightest.seconds(), 10))
+	}
 }
 
 // appendItem writes the credit left and t. While there is credit t is the time
@@ -46,28 +56,32 @@ func setHeaders(h http.Header, asks []ask) {
 func (a *ask) appendItem(b []byte) []byte {
 	b = append(b, a.rule.item...)
 	b = append(b, ";r="...)
-	seconds := math.Ceil(a.full / 1e6)
-	if a.wait > 0 {
-		seconds = math.Max(math.Ceil(a.wait/1e6), 1)
-	}
 	b = strconv.AppendInt(b, a.left, 10)
+	if a.rule.kind == concurrent && a.wait <= 0 {
+		return b // nobody knows when a place is freed
+	}
 	b = append(b, ";t="...)
-	return strconv.AppendInt(b, int64(seconds), 10)
+	return strconv.AppendInt(b, a.seconds(), 10)
 }
 
-// refuse answers a request that at least one zone does not admit.
-func refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
-	var violated []string
-	for i := range asks {
-		if asks[i].failed {
-			return undecided(w, r, &asks[i])
-		}
+func (a *ask) seconds() int64 {
+	if a.wait > 0 {
+		return int64(math.Max(math.Ceil(a.wait/1e6), 1))
 	}
+	return int64(math.Ceil(a.full / 1e6))
+}
+
+// refuse answers a request that at least one zone does not let pass.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
+	var violated []string
 	var wait time.Duration
 	var worst *ask
 	for i := range asks {
 		a := &asks[i]
-		if a.wait <= 0 {
+		switch {
+		case a.failed && !a.zone.DryRun:
+			return undecided(w, r, a)
+		case a.wait <= 0 || a.zone.DryRun:
 			continue
 		}
 		violated = append(violated, a.zone.name)
@@ -75,6 +89,9 @@ func refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
 			wait, worst = d, a
 		}
 	}
+	wait = h.jitter(wait)
+	h.announce(r, worst, wait)
+	setGRPCDetails(w.Header(), r, wait, violated)
 	return reject.Refuse(w, r, &reject.Refusal{
 		Room:       "rate_limit",
 		Kind:       exchange.LimitRefused,

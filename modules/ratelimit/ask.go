@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"math"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -25,18 +26,26 @@ type ask struct {
 	left int64
 	full float64
 
+	charged bool // the cost has been taken
+
 	shard   *shard
 	entry   *entry // good while shard is locked
 	account *account
 	verdict verdict
-	try     *try
+	member  string // names a lease in Redis
+	stop    func() // ends the keeping of the lease
 }
 
+// admitted says that the zone lets the request through.
 func (a *ask) admitted() bool { return a.wait <= 0 && !a.failed }
 
-func allAdmitted(asks []ask) bool {
+// passes says that the request may go on as far as this zone goes: a dry run
+// decides and counts, and never refuses.
+func (a *ask) passes() bool { return a.admitted() || a.zone.DryRun }
+
+func allPass(asks []ask) bool {
 	for i := range asks {
-		if !asks[i].admitted() {
+		if !asks[i].passes() {
 			return false
 		}
 	}
@@ -51,31 +60,35 @@ func takeLocal(asks []ask, now float64) (admitted bool) {
 		a.shard = a.zone.table.shard(a.key)
 		a.shard.mu.Lock()
 		a.entry = a.shard.claimLocked(a.key, now, a.zone.maxKeys())
-		a.wait, a.source = a.rule.wait(a.entry, now, a.cost), "local"
-		admitted = admitted && a.wait <= 0
+		a.wait, a.source = a.rule.wait(&a.entry.memo, now, a.cost), "local"
+		admitted = admitted && a.passes()
 	}
 	for i := range asks {
 		a := &asks[i]
-		if admitted {
-			a.rule.spend(a.entry, now, a.cost)
+		if admitted && a.admitted() {
+			a.spendLocked(now, a.cost)
+			a.charged = true
 		}
-		a.left, a.full = a.rule.credit(a.entry, now)
+		a.left, a.full = a.rule.credit(&a.entry.memo, now)
 		a.shard.mu.Unlock()
 		a.entry = nil
 	}
 	return admitted
 }
 
-// refundLocal undoes takeLocal, where zones in Redis did not admit.
-func refundLocal(asks []ask, now float64) {
-	for i := range asks {
-		a := &asks[i]
-		a.shard.mu.Lock()
-		e := a.shard.claimLocked(a.key, now, a.zone.maxKeys())
-		a.rule.refund(e, a.cost)
-		a.left, a.full = a.rule.credit(e, now)
-		a.shard.mu.Unlock()
-	}
+func (a *ask) spendLocked(now, cost float64) {
+	a.rule.spend(&a.entry.memo, now, cost)
+	a.entry.expires = a.rule.expires(&a.entry.memo, now)
+}
+
+// adjustLocal charges further cost, or refunds it where it is negative.
+func (a *ask) adjustLocal(now, cost float64) {
+	a.shard.mu.Lock()
+	a.entry = a.shard.claimLocked(a.key, now, a.zone.maxKeys())
+	a.spendLocked(now, cost)
+	a.left, a.full = a.rule.credit(&a.entry.memo, now)
+	a.entry = nil
+	a.shard.mu.Unlock()
 }
 
 func (a *ask) decision() exchange.Zone {
@@ -93,6 +106,8 @@ func (a *ask) result() string {
 	switch {
 	case a.failed:
 		return "error"
+	case a.wait > 0 && a.zone.DryRun:
+		return "dry_refused"
 	case a.wait > 0:
 		return "refused"
 	}
@@ -101,5 +116,5 @@ func (a *ask) result() string {
 
 // retryAfter rounds up: a caller that waits this long and not longer is admitted.
 func (a *ask) retryAfter() time.Duration {
-	return time.Duration(a.wait*1000) + 1
+	return time.Duration(math.Ceil(a.wait * 1000))
 }

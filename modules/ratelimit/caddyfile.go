@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -18,7 +19,11 @@ func init() {
 
 func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	handler := new(Handler)
-	return handler, handler.UnmarshalCaddyfile(h.Dispenser)
+	err := handler.UnmarshalCaddyfile(h.Dispenser)
+	if err == nil && handler.Store == "redis" && h.Option("redis") == nil {
+		err = h.Err("rate_limit: store redis needs the global option redis, such as redis {env.REDIS_URL}")
+	}
+	return handler, err
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -26,8 +31,18 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //	rate_limit [<matcher>] {
 //		zone <name> {
 //			key <template...>
-//			rate <requests>/<duration>
+//			missing_key client_ip|share|refuse|skip
+//			algorithm gcra|sliding_log|fixed_window|concurrency
+//			rate <requests>/<duration>|<requests>/hour|day|week|month|<requests>
 //			burst <requests>
+//			tier <template> {
+//				<value>|default <rate>
+//			}
+//			timezone <name>
+//			lease <duration>
+//			cost <n>|<template>
+//			response_cost <header>
+//			dry_run
 //			mode adaptive|strict
 //			on_error local|allow|deny
 //			match {
@@ -36,11 +51,18 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			ipv4_prefix <bits>
 //			ipv6_prefix <bits>
 //			max_keys <n>
+//			events <n>
+//			window <duration>
 //		}
 //		store memory|redis [<name>]
 //		gateways <n>
 //		secret <reference>
 //		prefix <text>
+//		legacy_headers
+//		jitter <share>
+//		log_key
+//		disable_metrics
+//		sweep_interval <duration>
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -54,12 +76,45 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "gateways", Read: syntax.Count(&h.Gateways, 1)},
 		syntax.Option{Name: "secret", Read: syntax.Text(&h.Secret)},
 		syntax.Option{Name: "prefix", Read: syntax.Text(&h.Prefix)},
+		syntax.Option{Name: "legacy_headers", Read: syntax.Flag(&h.LegacyHeaders)},
+		syntax.Option{Name: "jitter", Read: h.readJitter},
+		syntax.Option{Name: "log_key", Read: syntax.Flag(&h.LogKey)},
+		syntax.Option{Name: "disable_metrics", Read: syntax.Flag(&h.DisableMetrics)},
+		syntax.Option{Name: "sweep_interval", Read: syntax.Duration(&h.SweepInterval)},
+		syntax.Option{Name: "distributed", Read: refuseDistributed},
+		syntax.Option{Name: "storage", Read: refuseDistributed},
 	)
 	if err != nil {
 		return err
 	}
 	if len(h.RateLimits) == 0 {
-		return d.Err("rate_limit has no zone; write zone <name> { key <template>; rate 100/1m }")
+		return d.WrapErr(errNoZone)
+	}
+	return nil
+}
+
+func refuseDistributed(d *caddyfile.Dispenser) error { return d.WrapErr(errDistributed) }
+
+func (h *Handler) readJitter(d *caddyfile.Dispenser) error {
+	text, err := syntax.One(d, "a share such as 0.2")
+	if err != nil {
+		return err
+	}
+	if h.Jitter, err = strconv.ParseFloat(text, 64); err != nil || !(h.Jitter >= 0) {
+		return d.Errf("option 'jitter' takes a share such as 0.2, got '%s'", text)
+	}
+	return nil
+}
+
+func (h *Handler) readStore(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "memory", len(args) == 1 && args[0] == "redis":
+		h.Store = args[0]
+	case len(args) == 2 && args[0] == "redis":
+		h.Store, h.Redis = args[0], args[1]
+	default:
+		return d.Errf("option 'store' takes memory, redis or redis <name>, got '%s'", strings.Join(args, " "))
 	}
 	return nil
 }
@@ -83,53 +138,79 @@ func (h *Handler) readZone(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-func (h *Handler) readStore(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	switch {
-	case len(args) == 1 && args[0] == "memory", len(args) == 1 && args[0] == "redis":
-		h.Store = args[0]
-	case len(args) == 2 && args[0] == "redis":
-		h.Store, h.Redis = args[0], args[1]
-	default:
-		return d.Errf("option 'store' takes memory, redis or redis <name>, got '%s'", strings.Join(args, " "))
+func (z *Zone) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return syntax.Block(d, "zone "+z.name,
+		syntax.Option{Name: "key", Read: z.readKey},
+		syntax.Option{Name: "missing_key", Read: syntax.Choice(&z.MissingKey, missingKeys...)},
+		syntax.Option{Name: "algorithm", Read: syntax.Choice(&z.Algorithm, algorithms...)},
+		syntax.Option{Name: "rate", Read: z.readRate(&z.Rate)},
+		syntax.Option{Name: "burst", Read: count64(&z.Burst)},
+		syntax.Option{Name: "tier", Read: z.readTier},
+		syntax.Option{Name: "timezone", Read: syntax.Text(&z.TimeZone)},
+		syntax.Option{Name: "lease", Read: syntax.Duration(&z.Lease)},
+		syntax.Option{Name: "cost", Read: syntax.Text(&z.Cost)},
+		syntax.Option{Name: "response_cost", Read: syntax.Text(&z.ResponseCost)},
+		syntax.Option{Name: "dry_run", Read: syntax.Flag(&z.DryRun)},
+		syntax.Option{Name: "mode", Read: syntax.Choice(&z.Mode, modes...)},
+		syntax.Option{Name: "on_error", Read: syntax.Choice(&z.OnError, onErrors...)},
+		syntax.Option{Name: "match", Many: true, Read: z.readMatch},
+		syntax.Option{Name: "ipv4_prefix", Read: bits(&z.IPv4Prefix, 32)},
+		syntax.Option{Name: "ipv6_prefix", Read: bits(&z.IPv6Prefix, 128)},
+		syntax.Option{Name: "max_keys", Read: syntax.Count(&z.MaxKeys, 1)},
+		syntax.Option{Name: "events", Read: syntax.Count(&z.MaxEvents, 1)},
+		syntax.Option{Name: "window", Read: syntax.Duration(&z.Window)},
+	)
+}
+
+func (z *Zone) readKey(d *caddyfile.Dispenser) error {
+	var words []string
+	if err := syntax.Texts(&words)(d); err != nil {
+		return err
+	}
+	z.Key = strings.Join(words, " ")
+	return nil
+}
+
+// readRate reads the number of a rate; what stands behind the slash depends on
+// the algorithm, which may follow.
+func (z *Zone) readRate(target *string) syntax.Reader {
+	return func(d *caddyfile.Dispenser) error {
+		if err := syntax.Text(target)(d); err != nil {
+			return err
+		}
+		if _, _, err := parseRate(*target); err != nil {
+			return d.Errf("zone %s: %v", z.name, err)
+		}
+		return nil
+	}
+}
+
+func (z *Zone) readTier(d *caddyfile.Dispenser) error {
+	if err := syntax.Text(&z.Tier)(d); err != nil {
+		return err
+	}
+	z.Tiers = make(map[string]string)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		if z.Tiers[name] != "" {
+			return d.Errf("zone %s: tier '%s' is given twice", z.name, name)
+		}
+		var rate string
+		if err := z.readRate(&rate)(d); err != nil {
+			return err
+		}
+		z.Tiers[name] = rate
 	}
 	return nil
 }
 
-func (z *Zone) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	return syntax.Block(d, "zone "+z.name,
-		syntax.Option{Name: "key", Read: func(d *caddyfile.Dispenser) error {
-			var words []string
-			if err := syntax.Texts(&words)(d); err != nil {
-				return err
-			}
-			z.Key = strings.Join(words, " ")
-			return nil
-		}},
-		syntax.Option{Name: "rate", Read: func(d *caddyfile.Dispenser) error {
-			if err := syntax.Text(&z.Rate)(d); err != nil {
-				return err
-			}
-			if _, _, err := parseRate(z.Rate); err != nil {
-				return d.Errf("zone %s: %v", z.name, err)
-			}
-			return nil
-		}},
-		syntax.Option{Name: "burst", Read: count64(&z.Burst)},
-		syntax.Option{Name: "mode", Read: syntax.Choice(&z.Mode, modes...)},
-		syntax.Option{Name: "on_error", Read: syntax.Choice(&z.OnError, onErrors...)},
-		syntax.Option{Name: "match", Many: true, Read: func(d *caddyfile.Dispenser) error {
-			set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
-			if err != nil {
-				return d.Errf("zone %s: match: %v", z.name, err)
-			}
-			z.MatcherSetsRaw = append(z.MatcherSetsRaw, set)
-			return nil
-		}},
-		syntax.Option{Name: "ipv4_prefix", Read: bits(&z.IPv4Prefix, 32)},
-		syntax.Option{Name: "ipv6_prefix", Read: bits(&z.IPv6Prefix, 128)},
-		syntax.Option{Name: "max_keys", Read: syntax.Count(&z.MaxKeys, 1)},
-	)
+func (z *Zone) readMatch(d *caddyfile.Dispenser) error {
+	set, err := caddyhttp.ParseCaddyfileNestedMatcherSet(d)
+	if err != nil {
+		return d.Errf("zone %s: match: %v", z.name, err)
+	}
+	z.MatcherSetsRaw = append(z.MatcherSetsRaw, set)
+	return nil
 }
 
 func count64(target *int64) syntax.Reader {
@@ -160,4 +241,7 @@ func bits(target *int, most int) syntax.Reader {
 	}
 }
 
-var _ caddyfile.Unmarshaler = (*Handler)(nil)
+var (
+	_ caddyfile.Unmarshaler = (*Handler)(nil)
+	_ caddy.Module          = (*Handler)(nil)
+)

@@ -3,6 +3,7 @@ package ratelimit
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,7 +12,9 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
@@ -26,6 +29,8 @@ func init() {
 
 // Handler limits how often each caller may pass. A request passes if every
 // zone that it belongs to admits it, and is charged to all of them or to none.
+//
+// It sets `{http.rate_limit.exceeded.name}` to the zone that refused.
 type Handler struct {
 	// RateLimits holds the zones by name. A zone's state belongs to its name:
 	// it is kept over reloads and shared by all handlers that use the name.
@@ -49,10 +54,36 @@ type Handler struct {
 	// Prefix stands before every key in Redis. Default: `sallyport:rl:`.
 	Prefix string `json:"prefix,omitempty"`
 
-	zones  []*Zone
-	ledger *ledger.Ledger // nil where limits are kept in memory
+	// LegacyHeaders adds X-RateLimit-Limit, -Remaining and -Reset of the
+	// tightest zone.
+	LegacyHeaders bool `json:"legacy_headers,omitempty"`
 
+	// Jitter lengthens Retry-After at random by up to this share, such as 0.2.
+	Jitter float64 `json:"jitter,omitempty"`
+
+	// LogKey logs each refusal with the caller's key.
+	LogKey bool `json:"log_key,omitempty"`
+
+	// DisableMetrics turns off the metrics named caddy_rate_limit.
+	DisableMetrics bool `json:"disable_metrics,omitempty"`
+
+	// SweepInterval is accepted and has no effect: expired keys are dropped as
+	// new ones come in.
+	SweepInterval caddy.Duration `json:"sweep_interval,omitempty"`
+
+	// Distributed and StorageRaw are refused with how to write it with redis.
+	Distributed json.RawMessage `json:"distributed,omitempty"`
+	StorageRaw  json.RawMessage `json:"storage,omitempty"`
+
+	zones    []*Zone
+	ledger   *ledger.Ledger // nil where limits are kept in memory
 	patience time.Duration
+	after    bool // some zone has something to do after the answer
+
+	ctx              caddy.Context
+	logger           *zap.Logger
+	events           *caddyevents.App
+	communityMetrics bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -65,16 +96,19 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision prepares the zones.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	h.ctx, h.logger, h.patience = ctx, ctx.Logger(), patience
 	if err := register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
 	if err := reject.Register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}
+	if events, err := ctx.AppIfConfigured("events"); err == nil {
+		h.events = events.(*caddyevents.App)
+	}
 	if err := h.openLedger(ctx); err != nil {
 		return err
 	}
-	h.patience = patience
 	for name, z := range h.RateLimits {
 		if z == nil {
 			return fmt.Errorf("rate_limit zone %s is empty", name)
@@ -83,50 +117,12 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if err := z.provision(ctx, name); err != nil {
 			return fmt.Errorf("rate_limit zone %s: %w", name, err)
 		}
+		h.after = h.after || z.rule.kind == concurrent || z.ResponseCost != ""
 		h.zones = append(h.zones, z)
 	}
 	// Every request locks its zones in this order, so none waits in a circle.
 	slices.SortFunc(h.zones, func(a, b *Zone) int { return strings.Compare(a.name, b.name) })
-	return nil
-}
-
-// Validate refuses a handler that limits nothing.
-func (h *Handler) Validate() error {
-	if len(h.RateLimits) == 0 {
-		return fmt.Errorf("rate_limit has no zone; write zone <name> { key <template>; rate 100/1m }")
-	}
-	return nil
-}
-
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	var room [4]ask
-	asks, err := h.gather(room[:0], r)
-	if err != nil {
-		return err
-	}
-	if len(asks) == 0 {
-		return next.ServeHTTP(w, r)
-	}
-	admitted := h.take(asks)
-	x := exchange.Of(r)
-	for i := range asks {
-		a := &asks[i]
-		a.zone.count(a)
-		x.Zones = append(x.Zones, a.decision())
-	}
-	setHeaders(w.Header(), asks)
-	if !admitted {
-		return refuse(w, r, asks)
-	}
-	return next.ServeHTTP(w, r)
-}
-
-func (h *Handler) take(asks []ask) (admitted bool) {
-	now := time.Now()
-	if h.ledger == nil {
-		return takeLocal(asks, instant(now))
-	}
-	return h.takeShared(asks, now)
+	return h.provisionCommunity(ctx.GetMetricsRegistry())
 }
 
 // openLedger finds the Redis to keep limits in, if there is one.
@@ -156,26 +152,65 @@ func (h *Handler) openLedger(ctx caddy.Context) error {
 	return err
 }
 
-func (h *Handler) gatewayCount() int { return cmp.Or(h.Gateways, h.ledger.Gateways()) }
-
-// gather lists what the request asks of each zone it belongs to.
-func (h *Handler) gather(asks []ask, r *http.Request) ([]ask, error) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	for _, z := range h.zones {
-		if len(z.matchers) > 0 {
-			match, err := z.matchers.AnyMatchWithError(r)
-			if err != nil {
-				return nil, err
-			}
-			if !match {
-				continue
-			}
-		}
-		key, _ := z.template.fill(repl)
-		asks = append(asks, ask{zone: z, rule: z.rule, key: key, cost: 1})
+// Validate refuses a handler that limits nothing, or that is told to share its
+// limits in a way that there is a better one for.
+func (h *Handler) Validate() error {
+	switch {
+	case len(h.RateLimits) == 0:
+		return errNoZone
+	case h.Distributed != nil || h.StorageRaw != nil:
+		return errDistributed
+	case h.Jitter < 0:
+		return fmt.Errorf("rate_limit jitter is %v; it is a share such as 0.2", h.Jitter)
+	case h.Gateways < 0:
+		return fmt.Errorf("rate_limit gateways is %d; it is a whole number of at least 1", h.Gateways)
 	}
-	return asks, nil
+	return nil
 }
+
+var errNoZone = errors.New("rate_limit has no zone; write zone <name> { key <template>; rate 100/1m }")
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	var room [4]ask
+	asks, missing, err := h.gather(room[:0], r)
+	switch {
+	case err != nil:
+		return err
+	case missing != nil:
+		return reject.Refuse(w, r, missing)
+	case len(asks) == 0:
+		return next.ServeHTTP(w, r)
+	}
+	began := time.Now()
+	passed := h.take(asks, began)
+	if h.communityMetrics {
+		h.countCommunity(asks, time.Since(began))
+	}
+	x := exchange.Of(r)
+	for i := range asks {
+		a := &asks[i]
+		a.zone.count(a)
+		x.Zones = append(x.Zones, a.decision())
+	}
+	h.setHeaders(w.Header(), asks, instant(began))
+	if !passed {
+		return h.refuse(w, r, asks)
+	}
+	if h.after {
+		// Also when the answer breaks off with a panic: a place must not leak.
+		defer h.settle(w.Header(), asks)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+func (h *Handler) take(asks []ask, now time.Time) (admitted bool) {
+	if h.ledger == nil {
+		return takeLocal(asks, instant(now))
+	}
+	return h.takeShared(asks, now)
+}
+
+func (h *Handler) gatewayCount() int { return cmp.Or(h.Gateways, h.ledger.Gateways()) }
 
 // Cleanup lets go of the zones' tables.
 func (h *Handler) Cleanup() error {

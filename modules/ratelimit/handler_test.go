@@ -203,7 +203,7 @@ func fill(t *testing.T, text string, values ...string) string {
 func TestTableStaysBoundedUnderAScan(t *testing.T) {
 	made, _ := newTable()
 	tab := made.(*table)
-	r, err := newRule("z", "100/1m", 0)
+	r, err := (&Zone{name: "z"}).newRule("default", "100/1m")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,9 +213,10 @@ func TestTableStaysBoundedUnderAScan(t *testing.T) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		e := s.claimLocked(key, now, most)
-		wait := r.wait(e, now, 1)
+		wait := r.wait(&e.memo, now, 1)
 		if wait <= 0 {
-			r.spend(e, now, 1)
+			r.spend(&e.memo, now, 1)
+			e.expires = r.expires(&e.memo, now)
 		}
 		return wait
 	}
@@ -264,7 +265,7 @@ func BenchmarkServeHTTP(b *testing.B) {
 
 func BenchmarkTake(b *testing.B) {
 	made, _ := newTable()
-	r, err := newRule("z", "1000000000/1s", 0)
+	r, err := (&Zone{name: "z"}).newRule("default", "1000000000/1s")
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -276,4 +277,9 @@ func BenchmarkTake(b *testing.B) {
 		takeLocal(asks, now)
 		now++
 	}
+}
+
+func withClientIP(r *http.Request, ip string) *http.Request {
+	caddyhttp.SetVar(r.Context(), caddyhttp.ClientIPVarKey, ip)
+	return r
 }

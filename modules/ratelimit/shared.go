@@ -11,51 +11,53 @@ import (
 // patience is how long a request waits for Redis at most.
 const patience = 25 * time.Millisecond
 
-var timers = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}}
-
 // takeShared charges every ask or none, in the Redis that the gateways share.
 // The asks are sorted by zone name.
 func (h *Handler) takeShared(asks []ask, start time.Time) (admitted bool) {
 	now := instant(start)
 	gateways := h.gatewayCount()
 	if !h.findAccounts(asks, start, now) {
-		return h.withoutRedis(asks, now, gateways)
+		return withoutRedis(asks, now, gateways)
 	}
 	for i := range asks {
 		asks[i].account.mu.Lock()
 	}
-	open, refused := false, false
-	for i := range asks {
-		a := &asks[i]
-		a.account.useLocked(a.rule, a.zone.graceMicros())
-		a.verdict = a.account.consultLocked(now, a.cost, gateways, a.zone.strict)
-		refused = refused || a.verdict == certainNo
-		open = open || a.verdict == uncertain
-	}
-	brown := open && !refused && browned(asks)
+	open, no := consult(asks, now, gateways)
+	brown := open && !no && browned(asks)
+	var room [4]errand
+	var errands []errand
 	switch {
 	case brown:
-	case refused:
+	case no:
 		refuseCached(asks, now)
 	case !open:
 		admitLocally(asks, now)
 	default:
-		reserve(asks)
+		errands = reserve(asks, room[:0])
 	}
 	for i := range asks {
 		asks[i].account.mu.Unlock()
 	}
-	if brown {
-		return h.withoutRedis(asks, now, gateways)
+	switch {
+	case brown:
+		return withoutRedis(asks, now, gateways)
+	case no || !open:
+		return !no
 	}
-	if refused || !open {
-		return !refused
+	return h.run(errands, asks, start, gateways)
+}
+
+// consult asks each account what is certain: open says that Redis must be asked
+// for one at least, no that one at least refuses.
+func consult(asks []ask, now float64, gateways int) (open, no bool) {
+	for i := range asks {
+		a := &asks[i]
+		a.account.useLocked(a.rule, a.zone.graceMicros())
+		a.verdict = a.account.consultLocked(now, a.cost, gateways, a.zone.strict)
+		no = no || a.verdict == certainNo && !a.zone.DryRun
+		open = open || a.verdict == uncertain
 	}
-	return h.askRedis(asks, start, gateways)
+	return open, no
 }
 
 // findAccounts finds what is known of each key, and says whether Redis can be
@@ -65,10 +67,7 @@ func (h *Handler) findAccounts(asks []ask, start time.Time, now float64) bool {
 	for i := range asks {
 		a := &asks[i]
 		a.account = a.zone.account(a.key, now, a.rule)
-		a.account.mu.Lock()
-		named := h.nameLocked(a)
-		a.account.mu.Unlock()
-		answering = answering && named && h.ledger.Answers(a.account.name, start, h.patience)
+		answering = h.name(a) && h.ledger.Answers(a.account.name, start, h.patience) && answering
 	}
 	return answering
 }
@@ -82,13 +81,16 @@ func (z *Zone) account(key string, now float64, r *rule) *account {
 	if e.account == nil || e.account.ledger != z.ledger {
 		e.account = &account{ledger: z.ledger, rule: r}
 	}
-	e.expires = now + r.gcra.Depth + 1e6
+	e.expires = now + 1e6 + math.Max(r.gcra.Depth, r.window)
+	if r.kind == fixedWindow {
+		e.expires = r.at(now).end
+	}
 	return e.account
 }
 
-// nameLocked gives the account its key in Redis. While nobody could ask Redis for
-// the secret yet, which is a matter of milliseconds after a start, it waits.
-func (h *Handler) nameLocked(a *ask) bool {
+// name gives the account its key in Redis. While nobody could ask Redis for the
+// secret yet, which is a matter of milliseconds after a start, it waits.
+func (h *Handler) name(a *ask) bool {
 	secret := h.ledger.Secret()
 	if secret == nil {
 		timer := time.NewTimer(h.patience)
@@ -101,8 +103,11 @@ func (h *Handler) nameLocked(a *ask) bool {
 			return false
 		}
 	}
-	if acc := a.account; acc.secret != secret {
-		acc.name = h.ledger.Key(secret, a.zone.Key, a.key, a.zone.name)
+	acc := a.account
+	acc.mu.Lock()
+	defer acc.mu.Unlock()
+	if acc.secret != secret {
+		acc.name = h.ledger.Key(secret, a.zone.Key, a.key, a.zone.name+":"+algorithms[a.rule.kind])
 		acc.secret, acc.known = secret, false
 	}
 	return true
@@ -137,158 +142,167 @@ func admitLocally(asks []ask, now float64) {
 	for i := range asks {
 		a := &asks[i]
 		a.source = "local"
-		a.account.chargeLocked(now, a.cost)
-		a.account.queueLocked()
+		if a.verdict == certainNo { // of a dry run
+			a.source, a.wait = "deny_cache", a.account.denied-now
+		} else {
+			a.charged = true
+			a.account.chargeLocked(now, a.cost)
+			a.account.queueLocked()
+		}
 		a.readLocked(now)
 	}
 }
 
+// errand is one trip to Redis for some of a request's asks.
+type errand struct {
+	try    *try
+	ask    *ask    // where it is one, of its account alone
+	bundle *bundle // where they are several, or a lease
+	asks   [4]*ask
+	count  int
+}
+
 // reserve queues a try for each ask that only Redis can decide, and keeps the
 // tokens of the others until it has.
-func reserve(asks []ask) {
+func reserve(asks []ask, errands []errand) []errand {
 	for i := range asks {
 		a := &asks[i]
 		if a.verdict == certainYes {
 			a.account.held += a.cost
+		}
+		if a.verdict != uncertain || taken(errands, a) {
 			continue
 		}
-		a.try = newTry(a.cost)
-		a.account.waiting = append(a.account.waiting, a.try)
-		a.account.queueLocked()
+		e := errand{}
+		slot := slotOf(a.account.name)
+		for j := i; j < len(asks) && e.count < len(e.asks); j++ {
+			// A dry run must not keep the others from being charged.
+			alone := j > i && (a.zone.DryRun || asks[j].zone.DryRun)
+			if b := &asks[j]; b.verdict == uncertain && !alone && slotOf(b.account.name) == slot {
+				e.asks[e.count] = b
+				e.count++
+			}
+		}
+		errands = append(errands, e.queue(a))
 	}
+	return errands
 }
 
-// askRedis waits for the tries, at most for the budget, and then settles all asks.
-func (h *Handler) askRedis(asks []ask, start time.Time, gateways int) bool {
+func taken(errands []errand, a *ask) bool {
+	for i := range errands {
+		for _, b := range errands[i].asks[:errands[i].count] {
+			if a == b {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// queue sends the errand on its way. The accounts are locked.
+func (e errand) queue(first *ask) errand {
+	e.try = newTry(first.cost)
+	if e.count == 1 && first.rule.kind != concurrent {
+		e.ask = first
+		first.account.waiting = append(first.account.waiting, e.try)
+		first.account.queueLocked()
+		return e
+	}
+	e.bundle = &bundle{try: e.try}
+	for _, a := range e.asks[:e.count] {
+		if a.rule.kind == concurrent {
+			a.member = newMember()
+		}
+		e.bundle.items = append(e.bundle.items, bundled{account: a.account, cost: a.cost, member: a.member})
+	}
+	// Sent after the accounts are unlocked: see run.
+	return e
+}
+
+var timers = sync.Pool{New: func() any {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}}
+
+// run waits for the errands, at most for the handler's patience, and settles all asks.
+func (h *Handler) run(errands []errand, asks []ask, start time.Time, gateways int) bool {
+	for i := range errands {
+		if e := &errands[i]; e.bundle != nil && !h.ledger.Send(e.asks[0].account.name, e.bundle, true) {
+			e.bundle.Reject()
+		}
+	}
 	timer := timers.Get().(*time.Timer)
 	timer.Reset(h.patience)
-	for i := range asks {
-		if a := &asks[i]; a.try != nil {
-			a.await(timer, gateways)
-		}
+	for i := range errands {
+		errands[i].await(timer, gateways)
 	}
 	timer.Stop()
 	timers.Put(timer)
 	end := time.Now()
 	waits.Observe(end.Sub(start).Seconds())
-	admitted := allAdmitted(asks)
+	passed := allPass(asks)
 	now := instant(end)
 	for i := range asks {
-		a := &asks[i]
-		a.account.mu.Lock()
-		switch {
-		case a.verdict == certainYes:
-			a.source = "local"
-			a.account.held -= a.cost
-			if admitted {
-				a.account.chargeLocked(now, a.cost)
-			}
-		case a.admitted() && !admitted:
-			a.account.refundLocked(a.cost)
-		}
-		a.account.queueLocked()
-		a.readLocked(now)
-		a.account.mu.Unlock()
+		asks[i].conclude(passed, now, gateways)
 	}
-	return admitted
+	return passed
 }
 
-// await waits for the answer to one try, or does without.
-func (a *ask) await(timer *time.Timer, gateways int) {
-	t := a.try
-	a.try = nil
-	select {
-	case <-t.done:
-	case <-timer.C:
-		timer.Reset(0) // for the asks behind this one
-		a.decideWithout(gateways, func() bool {
-			as := refused
-			if a.admitted() {
-				as = admitted
-			}
-			return t.leave(as)
-		})
-		if a.source == "fallback" {
-			return
-		}
-		<-t.done
-	}
+// conclude charges or refunds one ask once all are decided.
+func (a *ask) conclude(passed bool, now float64, gateways int) {
+	acc := a.account
+	acc.mu.Lock()
+	defer acc.mu.Unlock()
 	switch {
-	case t.err != nil:
-		a.decideWithout(gateways, func() bool {
-			if a.admitted() {
-				a.account.chargeLocked(instant(time.Now()), a.cost)
-				a.account.queueLocked()
-			}
-			return true
-		})
-	default:
-		a.source = "redis"
-		if !t.admitted {
-			a.wait = math.Max(t.wait, 1)
+	case a.verdict == certainNo: // of a dry run
+		a.source, a.wait = "deny_cache", acc.denied-now
+	case a.verdict == certainYes:
+		a.source = "local"
+		acc.held -= a.cost
+		if passed {
+			a.charged = true
+			acc.chargeLocked(now, a.cost)
 		}
+	case a.charged && !passed:
+		a.giveBackLocked(now, gateways)
 	}
-	tries.Put(t)
+	if a.member != "" && a.charged {
+		a.stop = keepLease(acc, a.member, a.zone.lease())
+	}
+	acc.queueLocked()
+	a.readLocked(now)
 }
 
-// decideWithout decides as the zone says for the time that Redis does not
-// answer. Commit hears the decision and may say that it comes too late.
-func (a *ask) decideWithout(gateways int, commit func() bool) {
-	a.account.mu.Lock()
-	defer a.account.mu.Unlock()
-	now := instant(time.Now())
-	before := a.account.local
-	switch a.zone.OnError {
-	case "deny":
-		a.failed = true
-	case "allow":
-	default:
-		a.wait = a.account.fallbackLocked(now, a.cost, gateways)
+// giveBackLocked undoes what the ask was charged.
+func (a *ask) giveBackLocked(now float64, gateways int) {
+	a.charged = false
+	if a.source == "fallback" {
+		a.rule.share(gateways).spend(&a.account.own, now, -a.cost)
+	} else if a.rule.kind != bucket {
+		a.rule.spend(&a.account.own, now, -a.cost)
 	}
-	if commit() {
-		a.source = "fallback"
-		return
+	a.account.chargeLocked(now, -a.cost)
+	if a.member != "" {
+		endLease(a.account, a.member)
+		a.member = ""
 	}
-	a.account.local, a.wait, a.failed = before, 0, false
-}
-
-// withoutRedis decides while Redis is known not to answer.
-func (h *Handler) withoutRedis(asks []ask, now float64, gateways int) bool {
-	for i := range asks {
-		a := &asks[i]
-		a.decideWithout(gateways, func() bool { return true })
-	}
-	admitted := allAdmitted(asks)
-	for i := range asks {
-		a := &asks[i]
-		a.account.mu.Lock()
-		switch {
-		case a.admitted() && admitted:
-			a.account.chargeLocked(now, a.cost)
-			a.account.queueLocked()
-		case a.admitted():
-			a.account.local = a.rule.share(gateways).Refund(a.account.local, a.cost)
-		}
-		a.readLocked(now)
-		a.account.mu.Unlock()
-	}
-	return admitted
 }
 
 // readLocked reads the account's credit for the answer.
 func (a *ask) readLocked(now float64) {
 	acc := a.account
-	if a.source == "fallback" {
-		l := a.rule.share(a.zone.gatewayCount())
-		a.left = max(int64(math.Floor(l.Left(acc.local, now))), 0)
-		a.full = gcra.Full(acc.local, now)
-		return
-	}
-	if !acc.known {
+	switch {
+	case a.source == "fallback":
+		a.left, a.full = a.rule.share(a.zone.gatewayCount()).credit(&acc.own, now)
+	case !acc.known:
 		a.left = a.rule.quota()
-		return
+	case a.rule.kind == bucket:
+		tat := acc.tat + acc.pendingLocked()*a.rule.gcra.Every
+		a.left = max(int64(math.Floor(a.rule.gcra.Left(tat, now))), 0)
+		a.full = gcra.Full(tat, now)
+	default:
+		_, a.full = a.rule.credit(&acc.own, now)
+		a.left = max(int64(a.rule.limit-acc.used), 0)
 	}
-	tat := acc.tat + acc.pendingLocked()*a.rule.gcra.Every
-	a.left = max(int64(math.Floor(a.rule.gcra.Left(tat, now))), 0)
-	a.full = gcra.Full(tat, now)
 }

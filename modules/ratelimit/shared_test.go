@@ -3,12 +3,15 @@ package ratelimit
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -214,4 +217,151 @@ func waitFor(t *testing.T, done func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+func TestAlgorithms(t *testing.T) {
+	stores(t, func(t *testing.T, open func(string) *Handler) {
+		for _, c := range []struct {
+			name, zone string
+			want       int
+		}{
+			{"gcra", `"rate":"6/1h"`, 6},
+			{"sliding_log", `"algorithm":"sliding_log","rate":"6/1h"`, 6},
+			{"community", `"max_events":6,"window":3600000000000`, 6},
+			{"fixed_window", `"algorithm":"fixed_window","rate":"6/month","timezone":"America/New_York"`, 6},
+			{"cost", `"rate":"12/1h","cost":"2"`, 6},
+			{"cost of a log", `"algorithm":"sliding_log","rate":"12/1h","cost":"2"`, 6},
+			{"concurrency that is freed", `"algorithm":"concurrency","rate":"1"`, 20},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				h := open(fmt.Sprintf(`{"rate_limits":{%q:{"key":"all",%s}}}`, zoneName(t), c.zone))
+				var got int
+				for range 20 {
+					if serve(t, h, prepared("GET", "/")).Code == 200 {
+						got++
+					}
+				}
+				if got != c.want {
+					t.Errorf("%d of 20 are admitted, want %d", got, c.want)
+				}
+			})
+		}
+	})
+}
+
+// Zones of one caller travel in one script, zones of different callers apart.
+func TestZonesOfEveryKindChargeAllOrNone(t *testing.T) {
+	stores(t, func(t *testing.T, open func(string) *Handler) {
+		for _, key := range []string{"all", "other"} {
+			name := zoneName(t) + key
+			h := open(fmt.Sprintf(`{"rate_limits":{
+				"%[1]s-a":{"key":"all","rate":"10/1h"},
+				"%[1]s-b":{"key":"all","algorithm":"sliding_log","rate":"10/1h"},
+				"%[1]s-c":{"key":"all","algorithm":"fixed_window","rate":"10/month"},
+				"%[1]s-d":{"key":"all","algorithm":"concurrency","rate":"10"},
+				"%[1]s-e":{"key":"%[2]s","rate":"3/1h"}}}`, name, key))
+			var admitted int
+			var last map[string]int64
+			for range 8 {
+				r := prepared("GET", "/")
+				if serve(t, h, r).Code == 200 {
+					admitted++
+				}
+				last = map[string]int64{}
+				for _, z := range exchange.Of(r).Zones {
+					last[z.Name[len(name):]] = z.Remaining
+				}
+			}
+			if admitted != 3 {
+				t.Errorf("key %s: %d are admitted, want 3", key, admitted)
+			}
+			want := map[string]int64{"-a": 7, "-b": 7, "-c": 7, "-d": 10, "-e": 0}
+			if key == "other" {
+				// What was refunded is read before Redis has taken it back.
+				delete(want, "-b")
+				delete(last, "-b")
+				delete(want, "-c")
+				delete(last, "-c")
+				delete(want, "-d")
+				delete(last, "-d")
+			}
+			if diff := cmp.Diff(want, last); diff != "" {
+				t.Errorf("key %s: left after 3 admitted and 5 refused (-want +got):\n%s", key, diff)
+			}
+		}
+	})
+}
+
+func TestConcurrencyHoldsPlaces(t *testing.T) {
+	stores(t, func(t *testing.T, open func(string) *Handler) {
+		h := open(fmt.Sprintf(`{"rate_limits":{%q:{"key":"all","algorithm":"concurrency","rate":"2"}}}`, zoneName(t)))
+		enter, leave := make(chan struct{}), make(chan struct{})
+		var inside sync.WaitGroup
+		for range 2 {
+			inside.Go(func() {
+				_ = h.ServeHTTP(httptest.NewRecorder(), prepared("GET", "/"), caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+					enter <- struct{}{}
+					<-leave
+					return nil
+				}))
+			})
+			<-enter
+		}
+		w := serve(t, h, prepared("GET", "/"))
+		if w.Code != 429 || w.Header().Get("Retry-After") != "1" {
+			t.Errorf("with both places taken the answer is %d %v, want 429 and Retry-After 1", w.Code, w.Header())
+		}
+		close(leave)
+		inside.Wait()
+		waitFor(t, func() bool { return serve(t, h, prepared("GET", "/")).Code == 200 })
+		func() {
+			defer func() { _ = recover() }()
+			_ = h.ServeHTTP(httptest.NewRecorder(), prepared("GET", "/"), caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+				panic(http.ErrAbortHandler)
+			}))
+		}()
+		waitFor(t, func() bool { return serve(t, h, prepared("GET", "/")).Code == 200 })
+	})
+}
+
+func TestResponseCost(t *testing.T) {
+	stores(t, func(t *testing.T, open func(string) *Handler) {
+		h := open(fmt.Sprintf(`{"gateways":1,"rate_limits":{%q:{"key":"all","rate":"100/1h","response_cost":"X-Tokens"}}}`, zoneName(t)))
+		costs := func(tokens string) int64 {
+			r := prepared("GET", "/")
+			_ = h.ServeHTTP(httptest.NewRecorder(), r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+				w.Header().Set("X-Tokens", tokens)
+				return nil
+			}))
+			return exchange.Of(r).Zones[0].Remaining
+		}
+		costs("70")
+		if got := costs("0"); got != 29 {
+			t.Errorf("after an answer that cost 70 there are %d left within the next request, want 29", got)
+		}
+		if got := costs("1"); got != 29 {
+			t.Errorf("after an answer that cost nothing there are %d left within the next request, want 29", got)
+		}
+	})
+}
+
+func TestDryRunRefusesNobody(t *testing.T) {
+	stores(t, func(t *testing.T, open func(string) *Handler) {
+		h := open(fmt.Sprintf(`{"rate_limits":{%q:{"key":"all","rate":"2/1h","dry_run":true},%q:{"key":"all","rate":"5/1h"}}}`, zoneName(t)+"-trial", zoneName(t)))
+		var codes []int
+		results := map[string]int{}
+		for range 7 {
+			r := prepared("GET", "/")
+			codes = append(codes, serve(t, h, r).Code)
+			for _, z := range exchange.Of(r).Zones {
+				results[z.Name[len(zoneName(t)):]+" "+z.Result]++
+			}
+		}
+		if diff := cmp.Diff([]int{200, 200, 200, 200, 200, 429, 429}, codes); diff != "" {
+			t.Errorf("answers (-want +got):\n%s", diff)
+		}
+		if results["-trial dry_refused"] < 3 || results["-trial refused"] > 0 {
+			t.Errorf("decisions are %v, want at least 3 dry refusals and no refusal on trial", results)
+		}
+	})
 }

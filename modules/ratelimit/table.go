@@ -3,7 +3,6 @@ package ratelimit
 import (
 	"hash/maphash"
 	"sync"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -46,7 +45,7 @@ type entry struct {
 	key string
 	// expires is when the entry says no more than a fresh one would.
 	expires float64
-	tat     float64
+	memo
 	account *account // where Redis holds the truth
 }
 
@@ -62,7 +61,7 @@ func (s *shard) claimLocked(key string, now float64, most int) *entry {
 	}
 	s.sweepLocked(now)
 	i := s.slotLocked(most)
-	s.slots[i] = entry{key: key, tat: now, expires: now}
+	s.slots[i] = entry{key: key, memo: memo{tat: now}, expires: now}
 	if s.index == nil {
 		s.index = make(map[string]int32)
 	}
@@ -138,16 +137,4 @@ func (t *table) keys() (n int) {
 		s.mu.Unlock()
 	}
 	return n
-}
-
-// Instants are microseconds since epoch, which keeps a sixty-fourth of a
-// microsecond in a float64. They follow the monotonic clock from the start of
-// the process on, so a step of the wall clock moves no limit.
-const epoch = 1_700_000_000
-
-var began = time.Now()
-
-func instant(now time.Time) float64 {
-	wall := began.Sub(time.Unix(epoch, 0)) + now.Sub(began)
-	return float64(wall) / float64(time.Microsecond)
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 )
@@ -39,23 +38,26 @@ func newTry(cost float64) *try {
 	return t
 }
 
-// settle tells the request, or puts right what it did without the answer. The
-// account a is locked.
-func (t *try) settle(a *account, yes bool, err error) {
-	if t.state.CompareAndSwap(waiting, settled) {
-		t.admitted, t.err = yes, err
-		t.done <- struct{}{}
-		return
+// settle tells the request, or returns the tokens to charge (or, negative, to
+// refund) so that what it did without the answer comes out right.
+func (t *try) settle(yes bool, wait float64, err error) (charge float64) {
+	if t.state.Load() == waiting {
+		t.admitted, t.wait, t.err = yes, wait, err
+		if t.state.CompareAndSwap(waiting, settled) {
+			t.done <- struct{}{}
+			return 0
+		}
 	}
 	switch {
 	case errors.Is(err, ledger.ErrAmbiguous):
 		// Nobody knows; to charge it again might be once too often.
 	case yes && t.state.Load() == refused:
-		a.refundLocked(t.cost)
+		charge = -t.cost
 	case !yes && t.state.Load() == admitted:
-		a.chargeLocked(instant(time.Now()), t.cost)
+		charge = t.cost
 	}
 	tries.Put(t)
+	return charge
 }
 
 // leave stops waiting. It returns false if the answer has come after all.

@@ -36,6 +36,7 @@ func (l *Ledger) keep(quit <-chan struct{}) {
 		if !l.beat(candidate) && l.Secret() == nil {
 			wait = beat / 8 // nobody is served from Redis before it is known
 		}
+		l.tend(time.Now())
 		l.collect(quit) // whoever came just too late for the nudge
 		l.first.Do(func() { close(l.asked) })
 		next.Reset(wait)

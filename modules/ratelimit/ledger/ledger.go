@@ -45,6 +45,7 @@ type Ledger struct {
 	quit    chan struct{}
 	keeper  sync.WaitGroup
 	debtors []debtor
+	tended  map[*tended]struct{}
 
 	nudge chan struct{}
 	asked chan struct{} // closed once Redis was asked for the first time
@@ -55,6 +56,13 @@ type Ledger struct {
 type debtor struct {
 	key     string
 	command Command
+}
+
+// tended is a command that is sent again and again while something runs.
+type tended struct {
+	debtor
+	every time.Duration
+	next  time.Time
 }
 
 // Secret keys the names of callers. A new value is a new Secret.
@@ -160,6 +168,34 @@ func (l *Ledger) Owe(key string, c Command) {
 		return
 	}
 	l.debtors = append(l.debtors, debtor{key, c})
+}
+
+// Tend has c sent about every so often until stop is called.
+func (l *Ledger) Tend(key string, c Command, every time.Duration) (stop func()) {
+	t := &tended{debtor{key, c}, every, time.Now().Add(every)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tended == nil {
+		l.tended = make(map[*tended]struct{})
+	}
+	l.tended[t] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.tended, t)
+	}
+}
+
+// tend sends what is due.
+func (l *Ledger) tend(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for t := range l.tended {
+		if now.After(t.next) {
+			t.next = now.Add(t.every)
+			l.Send(t.key, t.command, false)
+		}
+	}
 }
 
 // Gateways is how many gateways share this Redis, as last heard. Zero means

@@ -57,6 +57,13 @@ func (c *Call) Number(n float64) {
 	c.args = append(c.args, &c.numbers[len(c.numbers)-1])
 }
 
+// Numbers adds several.
+func (c *Call) Numbers(list ...float64) {
+	for _, n := range list {
+		c.Number(n)
+	}
+}
+
 // Text adds a text argument.
 func (c *Call) Text(s string) { c.args = append(c.args, s) }
 
@@ -74,3 +81,10 @@ func (c *Call) command(whole bool) []any {
 	}
 	return append(words, c.args...)
 }
+
+//go:embed group.lua
+var groupText string
+
+// Group charges several limits of one caller together, or limits of other kinds
+// than buckets. Its answer is now, admitted, and wait and state of each item.
+var Group = newScript(groupText)
