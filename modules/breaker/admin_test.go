@@ -54,7 +54,7 @@ func TestCommandShowsAndForces(t *testing.T) {
 		why  string
 		want []string
 	}{
-		{[]string{name}, 0, "", []string{"BREAKER", name, dead, "open", "failure_ratio", "connection refused"}},
+		{[]string{name}, 0, "", []string{"BREAKER", name, dead, "open", "consecutive", "connection refused"}},
 		{[]string{"force_closed", name}, time.Hour, "maintenance", []string{"forced_closed", "1h0m0s", "forced: maintenance"}},
 		{[]string{"force_open", name, dead}, time.Minute, "disk full", []string{"forced_open", "forced: disk full"}},
 		{[]string{"disable", name}, time.Minute, "try", []string{"disabled"}},

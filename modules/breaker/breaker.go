@@ -71,6 +71,9 @@ type Handler struct {
 	// destination names all the upstreams for operators.
 	destination string
 	status      proxyStatus
+	// retriesProbes says that the operator asked for no retries: the proxy then
+	// does one, and the selection allows it to probes only.
+	retriesProbes bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -196,6 +199,10 @@ func (h *Handler) wrap() (json.RawMessage, error) {
 	}
 	if lb["selection_policy"], err = json.Marshal(selection); err != nil {
 		return nil, err
+	}
+	if lb["retries"] == nil && lb["try_duration"] == nil {
+		h.retriesProbes = true
+		lb["retries"] = json.RawMessage("1")
 	}
 	if proxy["load_balancing"], err = json.Marshal(lb); err != nil {
 		return nil, err

@@ -16,7 +16,7 @@ import (
 //		window <duration>|<count>
 //		failure_ratio <share>|off
 //		slow <duration> [<share>]
-//		consecutive <n>
+//		consecutive <n>|off
 //		min_requests <n>
 //		min_clients <n>
 //		open <duration> [<longest>]
@@ -43,7 +43,7 @@ func (p *Policy) read(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "window", Read: p.readWindow},
 		syntax.Option{Name: "failure_ratio", Read: shareOrOff(&p.FailureRatio)},
 		syntax.Option{Name: "slow", Read: p.readSlow},
-		syntax.Option{Name: "consecutive", Read: syntax.Count(&p.Consecutive, 1)},
+		syntax.Option{Name: "consecutive", Read: countOrOff(&p.Consecutive)},
 		syntax.Option{Name: "min_requests", Read: syntax.Count(&p.MinRequests, 1)},
 		syntax.Option{Name: "min_clients", Read: syntax.Count(&p.MinClients, 1)},
 		syntax.Option{Name: "open", Read: p.readOpen},
@@ -96,6 +96,19 @@ func shareOrOff(target *float64) syntax.Reader {
 			return nil
 		}
 		return syntax.Percent(target)(d)
+	}
+}
+
+// countOrOff stores a number, or -1 for off.
+func countOrOff(target *int) syntax.Reader {
+	return func(d *caddyfile.Dispenser) error {
+		next := *d
+		if next.NextArg() && next.Val() == "off" {
+			*target = -1
+			d.NextArg()
+			return nil
+		}
+		return syntax.Count(target, 1)(d)
 	}
 }
 

@@ -40,7 +40,8 @@ type Policy struct {
 	// Default: 0.8 where SlowAfter is set.
 	SlowRatio float64 `json:"slow_ratio,omitempty"`
 	// Consecutive opens the circuit after that many failures in a row,
-	// whatever MinRequests says. Default: 0, off.
+	// even where the window holds many successes from before. Default:
+	// MinRequests. Negative: off.
 	Consecutive int `json:"consecutive,omitempty"`
 	// MinRequests is how many results a ratio needs. Default: 20.
 	MinRequests int `json:"min_requests,omitempty"`
@@ -114,6 +115,7 @@ func (p *Policy) fill() {
 		def(&p.SlowRatio, 0.8)
 	}
 	def(&p.MinRequests, 20)
+	def(&p.Consecutive, p.MinRequests)
 	def(&p.MinClients, 2)
 	def(&p.Open, caddy.Duration(5*time.Second))
 	def(&p.OpenMax, max(p.Open, caddy.Duration(2*time.Minute)))
@@ -158,8 +160,8 @@ func (p *Policy) check() error {
 		return fmt.Errorf("slow_ratio needs slow_after")
 	case p.MinClients < 1 || p.MinClients > circuit.Buckets:
 		return fmt.Errorf("min_clients takes 1 to %d, got %d", circuit.Buckets, p.MinClients)
-	case p.MinRequests < 1 || p.Probes < 1 || p.Successes < 1 || p.Consecutive < 0 || p.Count < 0:
-		return fmt.Errorf("min_requests, probes and successes take 1 or more, consecutive and count 0 or more")
+	case p.MinRequests < 1 || p.Probes < 1 || p.Successes < 1 || p.Count < 0:
+		return fmt.Errorf("min_requests, probes and successes take 1 or more, count 0 or more")
 	case min(p.Window, p.Open, p.ProbeTimeout, p.HalfOpenMax, p.Ramp, p.SlowAfter, p.MinDeadline) < 0:
 		return fmt.Errorf("durations cannot be negative")
 	case p.OpenMax < p.Open:
@@ -185,7 +187,7 @@ func (p *Policy) settings() circuit.Settings {
 		Count:        p.Count,
 		FailureRatio: max(p.FailureRatio, 0),
 		SlowRatio:    p.SlowRatio,
-		Consecutive:  p.Consecutive,
+		Consecutive:  max(p.Consecutive, 0),
 		MinRequests:  p.MinRequests,
 		MinClients:   p.MinClients,
 		Open:         time.Duration(p.Open),

@@ -123,7 +123,7 @@ func TestShadowDecidesLikeEnforce(t *testing.T) {
 	var logs [2][]string
 	for i, mode := range []string{enforce, shadow} {
 		u := newUpstream(t)
-		h := build(t, `{"policy":{"name":"%s","mode":"`+mode+`","min_requests":4,"open":"1h","open_max":"1h"},"proxy":`+proxyTo(u.addr)+`}`)
+		h := build(t, `{"policy":{"name":"%s","mode":"`+mode+`","min_requests":4,"consecutive":-1,"open":"1h","open_max":"1h"},"proxy":`+proxyTo(u.addr)+`}`)
 		g := serve(t, h)
 		for _, status := range script {
 			u.status.Store(int64(status))

@@ -84,8 +84,13 @@ func (x *crossing) mayTry(r *http.Request, now time.Time) reason {
 		return deadlinePassed
 	case r.Context().Err() != nil:
 		return gone
-	case x.tries == 0 || x.last.connecting:
+	case x.tries == 0:
+		return ""
+	case x.last.connecting && (x.last.probe || !x.h.retriesProbes):
+		x.clock.resume(now)
 		return "" // what could not connect was no burden to anybody
+	case x.h.retriesProbes:
+		return noRetry
 	case !x.h.route.purse.spend(x.h.RetryBudget, now):
 		retriesTotal.WithLabelValues(x.h.Policy.Name, "refused").Inc()
 		return budgetSpent

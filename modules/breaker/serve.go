@@ -22,6 +22,7 @@ const (
 	// The others are never heard by a client.
 	gone        reason = "client-gone"
 	budgetSpent reason = "retry-budget"
+	noRetry     reason = "no-retry"
 )
 
 // ServeHTTP takes the request over the bridge, or answers it on this side.
@@ -88,7 +89,7 @@ func (x *crossing) cross(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return "", nil
 	}
 	switch {
-	case x.stopped == budgetSpent:
+	case x.stopped == budgetSpent || x.stopped == noRetry:
 		err = x.last.outcome()
 	case x.stopped != "":
 		return x.stopped, err

@@ -28,6 +28,7 @@ type try struct {
 	settled bool
 	// connecting says that the attempt failed before a connection stood.
 	connecting bool
+	probe      bool
 	ended      bool
 	answer     time.Time // when the answer began; zero before
 
@@ -44,6 +45,7 @@ func (x *crossing) begin(req *http.Request, now time.Time) *try {
 	x.tries++
 	x.last = t
 	t.x, t.of, t.lease, t.req = x, x.chosen, x.lease, req
+	t.probe = x.lease.Probe()
 	x.chosen, x.lease = nil, circuit.Lease{}
 	t.Began = now
 	if t.of != nil {
@@ -151,10 +153,10 @@ func (t *try) end(now time.Time) {
 // there been no more.
 func (t *try) outcome() error {
 	if t.res != nil {
-		return caddyhttp.Error(t.Status, errors.New("retry budget spent after an answer that asked for a retry"))
+		return caddyhttp.Error(t.Status, errors.New("no more retries for an answer that asks for one"))
 	}
 	status := http.StatusBadGateway
-	if timeout, ok := errors.AsType[net.Error](t.Err); ok && timeout.Timeout() {
+	if timeout, ok := t.Err.(net.Error); ok && timeout.Timeout() {
 		status = http.StatusGatewayTimeout
 	}
 	return caddyhttp.Error(status, t.Err)

@@ -193,6 +193,9 @@ func (c *Circuit) enterLocked(from *generation, to phase, reason, note string, n
 	var v View
 	from.view(&v, c, now)
 	c.reason, c.note = reason, note
+	if o, ok := to.(*open); ok {
+		o.tripped = v.Counts
+	}
 	c.current.Store(&generation{to})
 	if c.notify == nil {
 		return

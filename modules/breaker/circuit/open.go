@@ -1,7 +1,10 @@
 package circuit
 
 // open lets nothing through until its time is over.
-type open struct{ since, until instant }
+type open struct {
+	since, until instant
+	tripped      Counts // what the circuit opened for
+}
 
 func (p *open) state() State   { return Open }
 func (p *open) began() instant { return p.since }
@@ -23,4 +26,6 @@ func (p *open) end(*Circuit, *generation, Lease, Result, *Settings, instant) {}
 
 func (p *open) peek(now instant, _ *Settings) bool { return now >= p.until }
 
-func (p *open) view(v *View, c *Circuit, _ instant) { v.Until = c.epoch.Add(p.until) }
+func (p *open) view(v *View, c *Circuit, _ instant) {
+	v.Until, v.Counts = c.epoch.Add(p.until), p.tripped
+}

@@ -11,7 +11,8 @@ type View struct {
 	Reason, Note string
 	// Until is when an open or forced state ends; zero for the others.
 	Until time.Time
-	// Counts are the results in the window of a closed or ramping circuit.
+	// Counts are the results in the window of a closed or ramping circuit, or
+	// those that an open one opened for.
 	Counts Counts
 	// Probes are out, and Successes have come back well, while half open.
 	Probes, Successes int
