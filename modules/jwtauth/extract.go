@@ -108,7 +108,7 @@ func bearer(value string) (raw string, dpop bool, err error) {
 	switch {
 	case !found || raw == "":
 		return "", dpop, errScheme
-	case strings.Contains(raw, ","):
+	case strings.Contains(raw, ",") && raw[0] != '{':
 		return "", dpop, errAmbiguous
 	}
 	return raw, dpop, nil

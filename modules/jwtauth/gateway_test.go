@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -137,8 +137,8 @@ func (g *gateway) load(t testing.TB, i *idp, issuerOptions, jwt, upstream string
 	if g.url == "" {
 		g.url = "http://" + freeAddress(t)
 	}
-	if !strings.Contains(issuerOptions, "jwks ") && !strings.Contains(issuerOptions, "secret ") {
-		issuerOptions += "\njwks " + i.URL
+	if !hasKeys.MatchString(issuerOptions) {
+		issuerOptions = "jwks " + i.URL + "\n" + issuerOptions
 	}
 	config := adapt(t, fmt.Sprintf(`{
 		admin off
@@ -164,6 +164,9 @@ func (g *gateway) load(t testing.TB, i *idp, issuerOptions, jwt, upstream string
 		}
 	})
 }
+
+// hasKeys says whether options say where the keys are.
+var hasKeys = regexp.MustCompile(`^(jwks|secret|key) `)
 
 func adapt(t testing.TB, text string) []byte {
 	t.Helper()
