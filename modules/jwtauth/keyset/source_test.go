@@ -3,7 +3,9 @@ package keyset
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,7 +87,7 @@ func jwks(kid string) []byte {
 }
 
 // attached runs test inside a bubble with a Source that is attached.
-func attached(t *testing.T, i *idp, test func(t *testing.T, s *Source, events *[]Kind)) {
+func attached(t *testing.T, i *idp, test func(t *testing.T, s *Source, events func() []Kind)) {
 	t.Helper()
 	first() // keys are made outside the bubble
 	second()
@@ -100,7 +102,11 @@ func attached(t *testing.T, i *idp, test func(t *testing.T, s *Source, events *[
 		}})
 		defer detach()
 		synctest.Wait()
-		test(t, s, &events)
+		test(t, s, func() []Kind {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(events)
+		})
 	})
 }
 
@@ -113,7 +119,7 @@ func kid(s *Source) string {
 
 func TestRefreshAtFourFifths(t *testing.T) {
 	i := &idp{body: first(), ttl: 10 * time.Minute}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		time.Sleep(7 * time.Minute)
 		if n := i.count(); n != 1 {
 			t.Errorf("%d fetches before 8 minutes less a tenth, want 1", n)
@@ -136,7 +142,7 @@ func TestFreshnessIsClamped(t *testing.T) {
 		"unsaid":   {0, 10 * time.Minute, 10 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
-			attached(t, &idp{body: first(), ttl: c.ttl}, func(t *testing.T, s *Source, _ *[]Kind) {
+			attached(t, &idp{body: first(), ttl: c.ttl}, func(t *testing.T, s *Source, _ func() []Kind) {
 				snap := s.Current()
 				if got := snap.Fresh.Sub(snap.Fetched); got < c.least || got > c.most {
 					t.Errorf("fresh for %s, want %s to %s", got, c.least, c.most)
@@ -158,7 +164,7 @@ func TestLastGoodSetStays(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			i := &idp{body: first()}
-			attached(t, i, func(t *testing.T, s *Source, events *[]Kind) {
+			attached(t, i, func(t *testing.T, s *Source, events func() []Kind) {
 				i.set(change)
 				for range 36 {
 					time.Sleep(10 * time.Minute)
@@ -176,10 +182,10 @@ func TestLastGoodSetStays(t *testing.T) {
 				if kid(s) != "second" {
 					t.Error("the issuer is back, its new key is not seen")
 				}
-				if n := countOf(*events, Stale); n != 1 {
+				if n := countOf(events(), Stale); n != 1 {
 					t.Errorf("stale was told %d times, want once", n)
 				}
-				if n := countOf(*events, Recovered); n != 1 {
+				if n := countOf(events(), Recovered); n != 1 {
 					t.Errorf("recovered was told %d times, want once", n)
 				}
 			})
@@ -198,7 +204,7 @@ func countOf(events []Kind, want Kind) (n int) {
 
 func TestColdStartRetriesSoon(t *testing.T) {
 	i := &idp{err: &FetchError{"dial", errors.New("refused")}}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		time.Sleep(8 * time.Second)
 		if n := i.count(); n < 3 || n > 5 {
 			t.Errorf("%d fetches in 8 s without any key, want 3 to 5", n)
@@ -215,7 +221,7 @@ func TestColdStartRetriesSoon(t *testing.T) {
 // Whatever number of readers misses a key, there is one fetch in ten seconds.
 func TestFloodOfUnknownKeys(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		old := s.Current()
 		began := time.Now()
 		for time.Since(began) < time.Minute {
@@ -241,7 +247,7 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 
 func TestRotatedKeyIsFetchedOnDemand(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		time.Sleep(time.Minute)
 		old := s.Current()
 		i.set(func(i *idp) { i.body, i.delay = second(), 300*time.Millisecond })
@@ -268,7 +274,7 @@ func TestRotatedKeyIsFetchedOnDemand(t *testing.T) {
 // A key that is missed right after a fetch brings the next fetch forward.
 func TestMissInsideTheIntervalIsNotForgotten(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		time.Sleep(time.Second)
 		i.set(func(i *idp) { i.body = second() })
 		if _, err := s.Newer(t.Context(), s.Current()); !errors.Is(err, ErrSuppressed) {
@@ -284,7 +290,7 @@ func TestMissInsideTheIntervalIsNotForgotten(t *testing.T) {
 
 func TestWaitForHungIssuerIsBounded(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		time.Sleep(time.Minute)
 		i.set(func(i *idp) { i.delay = 5 * time.Second })
 		began := time.Now()
@@ -333,7 +339,7 @@ func TestRestoredSetServesWhileTheIssuerIsDown(t *testing.T) {
 
 func TestRemovedKeyDiesWithTheRefresh(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, _ *[]Kind) {
+	attached(t, i, func(t *testing.T, s *Source, _ func() []Kind) {
 		gen := s.Current().Gen
 		i.set(func(i *idp) { i.body = second() })
 		time.Sleep(10 * time.Minute)
@@ -348,19 +354,19 @@ func TestRemovedKeyDiesWithTheRefresh(t *testing.T) {
 // newest is told.
 func TestAttachmentsOverlap(t *testing.T) {
 	i := &idp{body: first()}
-	attached(t, i, func(t *testing.T, s *Source, events *[]Kind) {
-		var newer []Kind
-		before := len(*events)
-		detach := s.Attach(Attachment{Hear: func(e Event) { newer = append(newer, e.Kind) }})
+	attached(t, i, func(t *testing.T, s *Source, events func() []Kind) {
+		var newer atomic.Int32
+		before := len(events())
+		detach := s.Attach(Attachment{Hear: func(Event) { newer.Add(1) }})
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		detach()
-		if len(newer) == 0 || len(*events) != before {
-			t.Errorf("the newest heard %v, the older %v", newer, (*events)[before:])
+		if newer.Load() == 0 || len(events()) != before {
+			t.Errorf("the newest heard %d events, the older %v", newer.Load(), events()[before:])
 		}
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if len(*events) == before {
+		if len(events()) == before {
 			t.Error("after the newest left, the older one hears nothing")
 		}
 	})

@@ -205,7 +205,7 @@ func numericDate(raw string) (milliseconds int64, ok bool) {
 	if raw == "" || raw[0]-'0' > 9 {
 		return 0, false // strings, null, negatives
 	}
-	if strings.IndexAny(raw, ".eE") < 0 {
+	if !strings.ContainsAny(raw, ".eE") {
 		n, err := strconv.ParseInt(raw, 10, 64)
 		return n * 1000, err == nil && n <= latest
 	}
