@@ -200,6 +200,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		{"anonymous, underscore", "GET", "", "x_user_id: root", ""},
 		{"preflight", "OPTIONS", "", "Origin: https://a\r\nAccess-Control-Request-Method: GET\r\nX-User-Id: root", ""},
 		{"trailer", "POST", auth, "Transfer-Encoding: chunked\r\nTrailer: X-User-Id", "2\r\nhi\r\n0\r\nX-User-Id: root\r\n\r\n"},
+		{"trailer out of the blue", "POST", auth, "Transfer-Encoding: chunked", "2\r\nhi\r\n0\r\nX-User-Id: root\r\nX_User_Id: root\r\n\r\n"},
 		{"undeclared trailer", "POST", auth, "Transfer-Encoding: chunked\r\nTrailer: X-Other", "2\r\nhi\r\n0\r\nX-User-Id: root\r\n\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

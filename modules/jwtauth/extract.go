@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -168,12 +169,34 @@ func (c *credential) remove(r *http.Request) {
 	case "cookie":
 		removeCookie(r, c.source.Name)
 	case "query":
-		q := r.URL.Query()
-		q.Del(c.source.Name)
-		r.URL.RawQuery = q.Encode()
+		removeQuery(r, c.source.Name)
 	case "websocket":
 		removeProtocol(r)
 	}
+}
+
+// removeQuery takes a parameter out of the URL, and out of the request line,
+// which the proxy's debug log tells. The others stay as they are written.
+func removeQuery(r *http.Request, name string) {
+	r.URL.RawQuery = withoutParameter(r.URL.RawQuery, name)
+	if path, query, found := strings.Cut(r.RequestURI, "?"); found {
+		r.RequestURI = path
+		if query = withoutParameter(query, name); query != "" {
+			r.RequestURI += "?" + query
+		}
+	}
+}
+
+func withoutParameter(query, name string) string {
+	rest := make([]string, 0, 4)
+	for pair := range strings.SplitSeq(query, "&") {
+		key, _, _ := strings.Cut(pair, "=")
+		if decoded, err := url.QueryUnescape(key); err == nil && decoded == name {
+			continue
+		}
+		rest = append(rest, pair)
+	}
+	return strings.Join(rest, "&")
 }
 
 func removeCookie(r *http.Request, name string) {

@@ -49,9 +49,9 @@ func (g guarded) strip(r *http.Request) {
 	if list := r.Header["Connection"]; list != nil {
 		g.connection(r, list)
 	}
-	if r.Trailer != nil {
+	if r.Trailer != nil || r.ContentLength < 0 {
 		g.clear(r.Trailer)
-		// The values arrive after the body, into the same map.
+		// The values, and names nobody announced, arrive after the body.
 		r.Body = &trailerGuard{ReadCloser: r.Body, r: r, names: g}
 	}
 }
