@@ -182,6 +182,9 @@ func BenchmarkServeHTTP(b *testing.B) {
 				b.Fatal(err)
 			}
 			h.issuers, h.maxBytes, h.guarded = []*Issuer{app.(*Issuers).Issuers["main"]}, token.MaxSize, guarded{"X-User-Id"}
+			if h.dpop, err = h.DPoP.provision(caddy.Context{}); err != nil {
+				b.Fatal(err)
+			}
 			r := httptest.NewRequest(http.MethodGet, "/orders", nil)
 			r.Header.Set("Authorization", "Bearer "+i.token(b))
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))

@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"encoding/json"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -11,8 +12,13 @@ import (
 )
 
 // parseCaddyfile sets up the handler, and misses issuers while file and line
-// are known.
-func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+// are known. With `resource` it adds the route of the document.
+func parseCaddyfile(h httpcaddyfile.Helper) ([]httpcaddyfile.ConfigValue, error) {
+	h.Next()
+	matcher, err := h.ExtractMatcherSet()
+	if err != nil {
+		return nil, err
+	}
 	handler := new(Handler)
 	if err := handler.UnmarshalCaddyfile(h.Dispenser); err != nil {
 		return nil, err
@@ -28,7 +34,24 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 		h.Next()
 		return nil, h.Errf("jwt: %v; a global option 'issuer <name>' makes one", err)
 	}
-	return handler, nil
+	routes := h.NewRoute(matcher, handler)
+	if res := handler.Resource; res != nil {
+		document := &Metadata{Resource: res, Issuers: handler.Issuers, DPoP: handler.DPoP, BearerMethods: handler.bearerMethods()}
+		at := caddy.ModuleMap{"path": h.JSON(caddyhttp.MatchPath{res.metadataPath()})}
+		routes = append(h.NewRoute(at, document), routes...)
+	}
+	return routes, nil
+}
+
+// bearerMethods are the sources that RFC 6750 has a word for.
+func (h *Handler) bearerMethods() []string {
+	var methods []string
+	for _, s := range h.Sources {
+		if s.From == "header" && s.Name == "Authorization" || s.From == "query" {
+			methods = append(methods, s.From)
+		}
+	}
+	return methods
 }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
@@ -45,6 +68,19 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		optional
 //		preflight pass|check
 //		realm <text>
+//		dpop {
+//			required
+//			window <duration>
+//			nonce [<secret reference>]
+//			replay memory|redis [<name>]
+//			algorithms <alg...>
+//		}
+//		resource <url> {
+//			authorization_servers <url...>
+//			scopes <scope...>
+//			name <text>
+//			documentation <url>
+//		}
 //	}
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
@@ -60,6 +96,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "optional", Read: syntax.Flag(&h.Optional)},
 		syntax.Option{Name: "preflight", Read: syntax.Choice(&preflight, "pass", "check")},
 		syntax.Option{Name: "realm", Read: syntax.Text(&h.Realm)},
+		syntax.Option{Name: "dpop", Read: h.readDPoP},
+		syntax.Option{Name: "resource", Read: h.readResource},
 	)
 	if err != nil {
 		return err
@@ -129,4 +167,52 @@ func (h *Handler) readSource(d *caddyfile.Dispenser) error {
 	}
 	h.Sources = append(h.Sources, s)
 	return nil
+}
+
+func (h *Handler) readDPoP(d *caddyfile.Dispenser) error {
+	h.DPoP = new(DPoP)
+	if d.NextArg() {
+		return d.Errf("option 'dpop' takes a block only, got '%s'", d.Val())
+	}
+	return syntax.Block(d, "dpop",
+		syntax.Option{Name: "required", Read: syntax.Flag(&h.DPoP.Required)},
+		syntax.Option{Name: "window", Read: syntax.Duration(&h.DPoP.Window)},
+		syntax.Option{Name: "nonce", Read: func(d *caddyfile.Dispenser) error {
+			h.DPoP.Nonce = true
+			if d.CountRemainingArgs() == 0 {
+				return nil
+			}
+			return syntax.Text(&h.DPoP.NonceSecret)(d)
+		}},
+		syntax.Option{Name: "replay", Read: h.DPoP.readReplay},
+		syntax.Option{Name: "algorithms", Read: syntax.Texts(&h.DPoP.Algorithms)},
+	)
+}
+
+func (p *DPoP) readReplay(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case len(args) == 1 && args[0] == "memory":
+	case (len(args) == 1 || len(args) == 2) && args[0] == "redis":
+		if len(args) == 2 {
+			p.Redis = args[1]
+		}
+	default:
+		return d.Err("option 'replay' is written 'replay memory' or 'replay redis [<name>]'")
+	}
+	p.Replay = args[0]
+	return nil
+}
+
+func (h *Handler) readResource(d *caddyfile.Dispenser) error {
+	h.Resource = new(Resource)
+	if err := syntax.Text(&h.Resource.URL)(d); err != nil {
+		return err
+	}
+	return syntax.Block(d, "resource",
+		syntax.Option{Name: "authorization_servers", Read: syntax.Texts(&h.Resource.AuthorizationServers)},
+		syntax.Option{Name: "scopes", Read: syntax.Texts(&h.Resource.Scopes)},
+		syntax.Option{Name: "name", Read: syntax.Text(&h.Resource.Name)},
+		syntax.Option{Name: "documentation", Read: syntax.Text(&h.Resource.Documentation)},
+	)
 }

@@ -16,7 +16,7 @@ import (
 
 func init() {
 	caddy.RegisterModule(new(Handler))
-	httpcaddyfile.RegisterHandlerDirective("jwt", parseCaddyfile)
+	httpcaddyfile.RegisterDirective("jwt", parseCaddyfile)
 	httpcaddyfile.RegisterDirectiveOrder("jwt", httpcaddyfile.After, "try_files")
 }
 
@@ -50,11 +50,18 @@ type Handler struct {
 	Preflight bool `json:"preflight,omitempty"`
 	// Realm is the realm of the challenge. Default: `api`.
 	Realm string `json:"realm,omitempty"`
+	// DPoP is how proofs of possession are checked. Default: those of tokens
+	// that are bound to a key, and of no others.
+	DPoP *DPoP `json:"dpop,omitempty"`
+	// Resource describes the route to clients (RFC 9728). The document is
+	// served by `jwt_metadata`; every challenge names it.
+	Resource *Resource `json:"resource,omitempty"`
 
 	issuers  []*Issuer
 	sources  []Source
 	guarded  guarded
 	maxBytes int
+	dpop     *prover
 }
 
 // CaddyModule returns the Caddy module information.
@@ -79,6 +86,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.issuers, err = app.(*Issuers).named(h.Issuers); err != nil {
 		return err
+	}
+	if h.dpop, err = h.DPoP.provision(ctx); err != nil {
+		return fmt.Errorf("jwt: dpop: %w", err)
 	}
 	for _, i := range h.issuers {
 		h.maxBytes = max(h.maxBytes, i.maxBytes)
@@ -119,6 +129,16 @@ func (h *Handler) check() error {
 		}
 		seen[f.Header] = true
 	}
+	if h.DPoP != nil {
+		if err := h.DPoP.check(); err != nil {
+			return fmt.Errorf("jwt: dpop: %w", err)
+		}
+	}
+	if h.Resource != nil {
+		if err := h.Resource.check(); err != nil {
+			return fmt.Errorf("jwt: resource: %w", err)
+		}
+	}
 	switch h.Token {
 	case "", "keep", "strip":
 	default:
@@ -144,7 +164,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if c.raw == "" {
 		return h.anonymous(w, r, next)
 	}
-	f, i, err := h.verify(r.Context(), c.raw, time.Now())
+	now := time.Now()
+	f, i, err := h.verify(r.Context(), c.raw, now)
+	if err == nil {
+		err = h.proveHolder(r, &c, f, now)
+	}
 	if err != nil {
 		return h.refuse(w, r, failure{err: err, issuer: i, dpop: c.dpop})
 	}
@@ -156,6 +180,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if err := h.forward(r, f.token); err != nil {
 		return h.refuse(w, r, failure{err: err, issuer: i, dpop: c.dpop})
+	}
+	if h.dpop.nonces != nil && c.dpop {
+		w.Header().Set("DPoP-Nonce", h.dpop.nonces.make(now))
 	}
 	i.count.accepted.Inc()
 	identify(r, f)

@@ -45,6 +45,10 @@ var (
 	answerExpired     = answer{401, "token-expired", "The access token has expired", "Get a new access token.", "invalid_token"}
 	answerScope       = answer{403, "scope-insufficient", "The access token lacks a scope", "Get an access token with the scopes in 'required_scope'.", "insufficient_scope"}
 	answerDenied      = answer{403, "access-denied", "The caller may not do this", "Ask for the role or attribute that this operation needs.", ""}
+	answerProof       = answer{401, "proof-invalid", "The proof of possession is not valid", "Send a new DPoP proof for this request, made with the key that the token is bound to.", "invalid_dpop_proof"}
+	answerNonce       = answer{401, "proof-nonce", "The proof of possession needs a nonce", "Repeat the request with a proof that holds the value of DPoP-Nonce.", "use_dpop_nonce"}
+	answerBinding     = answer{401, "token-bound", "The access token is bound to a key that the caller has not shown", "Present the token as it was bound: with a DPoP proof, or over TLS with the client certificate.", "invalid_token"}
+	answerNoReplays   = answer{503, "proof-unverifiable", "Proofs of possession cannot be verified at the moment", "Try again later.", ""}
 	answerUnavailable = answer{503, "keys-unavailable", "Access tokens cannot be verified at the moment", "Try again later.", ""}
 )
 
@@ -60,6 +64,14 @@ func (f *failure) answer() answer {
 		return answerDenied
 	case errors.Is(f.err, errUnavailable):
 		return answerUnavailable
+	case f.err == errProof, f.err == errReplay:
+		return answerProof
+	case f.err == errNonce:
+		return answerNonce
+	case f.err == errBinding, f.err == errUnbound, f.err == errCert:
+		return answerBinding
+	case errors.Is(f.err, errReplays):
+		return answerNoReplays
 	case f.err == token.ErrExpired:
 		return answerExpired
 	}
@@ -82,6 +94,8 @@ func (f *failure) reason() string {
 		return "forward"
 	case errors.Is(f.err, errUnavailable):
 		return "no-keys"
+	case errors.Is(f.err, errReplays):
+		return "no-replays"
 	case f.err != errUnmet:
 		return "error"
 	case len(f.unmet.Scopes) > 0:
@@ -104,12 +118,14 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f failure) erro
 		Attrs: []slog.Attr{slog.String("reason", reason), slog.String("issuer", issuer)},
 		Err:   f.err,
 	}
-	switch a.code {
-	case answerUnavailable.code:
+	switch {
+	case a.status == http.StatusServiceUnavailable:
 		ref.RetryAfter = retryAfter
-	case answerDenied.code:
-	default:
+	case a.code != answerDenied.code:
 		ref.Challenges = h.challenges(&f, a)
+	}
+	if h.dpop.nonces != nil && (f.dpop || a.code == answerNonce.code) {
+		w.Header().Set("DPoP-Nonce", h.dpop.nonces.make(time.Now()))
 	}
 	if a.code == answerScope.code {
 		ref.Members = map[string]any{"required_scope": strings.Join(f.unmet.Scopes, " ")}
@@ -120,20 +136,42 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f failure) erro
 	return reject.Refuse(w, r, ref)
 }
 
-// challenges are the values of WWW-Authenticate (RFC 6750 section 3). Without
-// credentials there is no error to name.
+// challenges are the values of WWW-Authenticate (RFC 6750 section 3, RFC 9449
+// section 7.1). Without credentials there is no error to name, and with some
+// the scheme names it in which they were sent.
 func (h *Handler) challenges(f *failure, a answer) []string {
+	required := h.DPoP != nil && h.DPoP.Required
+	var list []string
+	if !required && !f.dpop {
+		list = append(list, h.challenge("Bearer", f, a))
+	}
+	if h.DPoP != nil || f.dpop || a.code == answerBinding.code {
+		list = append(list, h.challenge("DPoP", f, a))
+	}
+	return list
+}
+
+func (h *Handler) challenge(scheme string, f *failure, a answer) string {
 	var b strings.Builder
-	b.WriteString("Bearer")
+	b.WriteString(scheme)
 	parameter(&b, "realm", orText(h.Realm, "api"))
-	if a.oauth != "" {
+	if a.oauth != "" && (f.dpop || scheme == "Bearer" || h.DPoP != nil && h.DPoP.Required) {
 		parameter(&b, "error", a.oauth)
 		parameter(&b, "error_description", a.title)
 	}
-	if a.code == answerScope.code {
+	switch {
+	case a.code == answerScope.code:
 		parameter(&b, "scope", strings.Join(f.unmet.Scopes, " "))
+	case a.code == answerMissing.code && h.Resource != nil && len(h.Resource.Scopes) > 0:
+		parameter(&b, "scope", strings.Join(h.Resource.Scopes, " "))
 	}
-	return []string{b.String()}
+	if scheme == "DPoP" {
+		parameter(&b, "algs", h.dpop.names)
+	}
+	if h.Resource != nil {
+		parameter(&b, "resource_metadata", h.Resource.metadataURL())
+	}
+	return b.String()
 }
 
 func parameter(b *strings.Builder, name, value string) {

@@ -17,6 +17,8 @@ type facts struct {
 	// gen is the generation of the key set that the signature was verified
 	// with. Another one voids the facts: the key may be gone.
 	gen uint64
+	// binding is what the token is bound to.
+	binding binding
 }
 
 // verify finds out who sent raw. On error the issuer is the one the token
@@ -77,7 +79,7 @@ func (i *Issuer) verify(ctx context.Context, t *token.Token, now time.Time) (*fa
 		return nil, err
 	}
 	t.Remember()
-	f := &facts{token: t, issuer: i, gen: r.gen}
+	f := &facts{token: t, issuer: i, gen: r.gen, binding: bindingOf(t)}
 	i.remember(f, now)
 	return f, nil
 }

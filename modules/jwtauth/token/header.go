@@ -14,6 +14,11 @@ type Header struct {
 	KeyID string
 	// Type is `typ` in lower case without `application/`, empty when absent.
 	Type string
+
+	// brings says that the header may bring its own key, and key is that key:
+	// only a proof of possession does.
+	brings bool
+	key    string
 }
 
 const (
@@ -26,6 +31,10 @@ func parseHeader(s *scratch, segment string) (*Header, error) {
 	if h := headers.get(segment); h != nil {
 		return h, nil
 	}
+	return new(Header).read(s, segment)
+}
+
+func (h *Header) read(s *scratch, segment string) (*Header, error) {
 	if len(segment) > maxHeader {
 		return nil, ErrSize
 	}
@@ -42,7 +51,6 @@ func parseHeader(s *scratch, segment string) (*Header, error) {
 		}
 		return nil, err
 	}
-	h := new(Header)
 	for _, m := range members {
 		name := m.name.of(text)
 		if m.escaped {
@@ -84,7 +92,12 @@ func (h *Header) set(name string, v Value) error {
 		return ErrCritical
 	case "enc":
 		return ErrEncrypted
-	case "jku", "jwk", "x5u":
+	case "jwk":
+		if !h.brings {
+			return ErrHeaderKey
+		}
+		h.key = v.raw
+	case "jku", "x5u":
 		return ErrHeaderKey
 	}
 	return nil

@@ -9,7 +9,12 @@ type Error struct {
 }
 
 // Error says the reason in words, without any part of the token.
-func (e *Error) Error() string { return e.text }
+func (e *Error) Error() string {
+	if e.text == "" {
+		return e.Reason
+	}
+	return e.text
+}
 
 // The reasons, in the order in which a token meets the checks.
 var (

@@ -46,14 +46,16 @@ var scratches = sync.Pool{New: func() any {
 }}
 
 // Parse reads a token of at most max bytes.
-func Parse(raw string, max int) (*Token, error) {
+func Parse(raw string, max int) (*Token, error) { return parse(raw, max, parseHeader) }
+
+func parse(raw string, max int, readHeader func(*scratch, string) (*Header, error)) (*Token, error) {
 	dot1, dot2, err := segments(raw, max)
 	if err != nil {
 		return nil, err
 	}
 	s := scratches.Get().(*scratch)
 	defer scratches.Put(s)
-	header, err := parseHeader(s, raw[:dot1])
+	header, err := readHeader(s, raw[:dot1])
 	if err != nil {
 		return nil, err
 	}

@@ -57,24 +57,35 @@ func (v Value) Each(see func(Value) bool) bool {
 	return true
 }
 
-// member returns the value of one member of an object.
-func (v Value) member(name string) (Value, bool) {
+// Members calls see with each member of an object until see returns false. It
+// reports whether the value is an object.
+func (v Value) Members(see func(name string, value Value) bool) bool {
 	if v.raw == "" || v.raw[0] != '{' {
-		return Value{}, false
+		return false
 	}
 	for at := blank(v.raw, 1); v.raw[at] != '}'; {
 		nameEnd := skip(v.raw, at)
-		written := v.raw[at+1 : nameEnd-1]
 		from := blank(v.raw, blank(v.raw, nameEnd)+1)
 		end := skip(v.raw, from)
-		if sameName(written, strings.IndexByte(written, '\\') >= 0, name) {
-			return Value{v.raw[from:end]}, true
+		if !see(unescape(v.raw[at+1:nameEnd-1]), Value{v.raw[from:end]}) {
+			break
 		}
 		if at = blank(v.raw, end); v.raw[at] == ',' {
 			at = blank(v.raw, at+1)
 		}
 	}
-	return Value{}, false
+	return true
+}
+
+// member returns the value of one member of an object.
+func (v Value) member(name string) (found Value, ok bool) {
+	v.Members(func(n string, value Value) bool {
+		if n == name {
+			found, ok = value, true
+		}
+		return !ok
+	})
+	return found, ok
 }
 
 // skip returns where the value at text[at] ends. The text was scanned before,
