@@ -17,5 +17,6 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
 	}
+	nameplate()
 	caddycmd.Main()
 }

@@ -177,26 +177,6 @@ func TestDemoPrintsItsCaddyfile(t *testing.T) {
 	}
 }
 
-// The README shows what a newcomer will see, so it must be that.
-func TestReadmeShowsWhatTheDemoPrints(t *testing.T) {
-	at := func(port string) *server { return &server{addr: "127.0.0.1:" + port} }
-	d := &Demo{
-		gateway: gateway{site: 8080, probes: 9180, dir: "/tmp/sallyport-demo-3141592653"},
-		issuer:  at("9100"), control: at("9200"), sink: at("9300"), upstreams: []*server{at("9201"), at("9202")},
-	}
-	var printed strings.Builder
-	if err := d.Print(&printed, "/bin/bash"); err != nil {
-		t.Fatal(err)
-	}
-	readme, err := os.ReadFile("../../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(readme), printed.String()) {
-		t.Errorf("README.md does not show what the demo prints:\n%s", printed.String())
-	}
-}
-
 func TestListenTakesAnotherPortWhenBusy(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
