@@ -30,6 +30,8 @@ type Demo struct {
 	control   *server
 	upstreams []*server
 	redis     string
+	// readiness is what the gateway said of itself when it was ready.
+	readiness string
 	// events is where the sink keeps the audit events.
 	events *os.File
 }
@@ -74,7 +76,8 @@ func Start(ctx context.Context, o Options, out io.Writer) (_ *Demo, err error) {
 	if err := setenv(vars); err != nil {
 		return d, err
 	}
-	return d, d.gateway.start(ctx)
+	d.readiness, err = d.gateway.start(ctx)
+	return d, err
 }
 
 // startStubs starts the issuer, the upstreams, their control endpoint and the sink.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -39,19 +40,20 @@ func (g gateway) log() string    { return filepath.Join(g.dir, "gateway.log") }
 func (g gateway) events() string { return filepath.Join(g.dir, "audit.ndjson") }
 func (g gateway) admin() string  { return "unix/" + filepath.Join(g.dir, "admin.sock") }
 
-// start loads the quickstart Caddyfile and waits until the gateway is ready.
-func (g gateway) start(ctx context.Context) error {
+// start loads the quickstart Caddyfile, waits until the gateway is ready, and
+// returns what it says of its readiness.
+func (g gateway) start(ctx context.Context) (readiness string, err error) {
 	config, err := g.config()
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := caddy.Load(config, true); err != nil {
-		return fmt.Errorf("start gateway: %w", err)
+		return "", fmt.Errorf("start gateway: %w", err)
 	}
-	if err := g.ready(ctx); err != nil {
-		return errors.Join(err, caddy.Stop())
+	if readiness, err = g.ready(ctx); err != nil {
+		return "", errors.Join(err, caddy.Stop())
 	}
-	return nil
+	return readiness, nil
 }
 
 // config adapts the quickstart Caddyfile and moves what would touch the
@@ -109,8 +111,8 @@ func (g gateway) listen(app json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(members)
 }
 
-// ready waits until the gateway calls itself ready.
-func (g gateway) ready(ctx context.Context) error {
+// ready waits until the gateway calls itself ready, and returns its words.
+func (g gateway) ready(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	url := fmt.Sprintf("http://127.0.0.1:%d/health/ready", g.probes)
@@ -118,23 +120,33 @@ func (g gateway) ready(ctx context.Context) error {
 	defer poll.Stop()
 	last := "no answer"
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
+		status, body, err := get(ctx, url)
+		if err == nil && status == http.StatusOK {
+			return body, nil
 		}
-		if res, err := http.DefaultClient.Do(req); err == nil {
-			_ = res.Body.Close() // nothing was asked of it but the status
-			if res.StatusCode == http.StatusOK {
-				return nil
-			}
-			last = res.Status
+		if err == nil {
+			last = body
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("gateway is not ready: GET %s: %s", url, last)
+			return "", fmt.Errorf("gateway is not ready: GET %s: %s", url, last)
 		case <-poll.C:
 		}
 	}
+}
+
+func get(ctx context.Context, url string) (status int, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	return res.StatusCode, strings.TrimSpace(string(text)), err
 }
 
 // setenv sets the variables that the quickstart Caddyfile names.

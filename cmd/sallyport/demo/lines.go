@@ -52,6 +52,9 @@ func (d *Demo) Print(w io.Writer, shell string) error {
 	fmt.Fprintf(&b, "The gateway of caddyfiles/quickstart.Caddyfile is ready on http://127.0.0.1:%d, limits %s.\n", d.gateway.site, limits)
 	fmt.Fprintf(&b, "Beside it: key issuer %s, upstreams %s and %s, their faults %s/fault, audit sink %s.\n\n",
 		d.url(d.issuer), d.upstreams[0].addr, d.upstreams[1].addr, d.url(d.control), d.url(d.sink))
+	if strings.Contains(d.readiness, "degraded") {
+		fmt.Fprintf(&b, "Not all is well, and it serves nevertheless: %s\n\n", d.readiness)
+	}
 	fmt.Fprintf(&b, "Paste any of these lines into another terminal; each ends in the status it gets:\n\n")
 	for _, l := range try {
 		fmt.Fprintf(&b, "%s\n\n", l)
