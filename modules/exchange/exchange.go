@@ -31,6 +31,7 @@ const varKey = "sallyport.exchange"
 // `{sallyport.trace_id}` | Trace id of the server span, when there is one
 // `{sallyport.cache.status}` | What the cache did: `hit`, `miss`, `stale`, `revalidated`, `collapsed` or `bypass`
 // `{sallyport.cache.reason}` | Why, such as `no-store`
+// `{sallyport.route}` | Configured route that the request took, such as `api.example.com/orders/*`
 type Exchange struct {
 	// Began is when the first room saw the request.
 	Began time.Time
@@ -60,6 +61,16 @@ type Exchange struct {
 	// between the cache and the upstream may serve it, or leave that to the
 	// cache, which does so when it gets an error or a 500, 502, 503 or 504.
 	Stale Stale
+	// Route is the configured route, never the path that was asked for. It is
+	// empty where no telemetry runs.
+	Route string
+
+	// Notes are further decisions, such as the state of a circuit.
+	Notes []Note
+
+	// Audited says that an audit event tells of this request, alone or
+	// together with others like it.
+	Audited bool
 
 	// TraceID and SpanID identify the server span in lower-case hex.
 	TraceID, SpanID string
@@ -137,6 +148,27 @@ type Stale interface {
 	Age() time.Duration
 }
 
+// Note is one decision about the request, for spans and logs.
+type Note struct {
+	// Key is in snake case with dots, such as `breaker.state`, and the same
+	// for every request.
+	Key, Value string
+}
+
+// Step is work that a guard waited for on the request's path, such as a round
+// trip to Redis or a fetch of keys.
+type Step struct {
+	// Name is the same for every request, such as `redis take`.
+	Name string
+	// System is what was asked, such as `redis`; empty for HTTP.
+	System string
+	// Server is the address that was asked.
+	Server string
+	Began  time.Time
+	Took   time.Duration
+	Err    error
+}
+
 // Refusal is what the observers need to know of a reject.Refusal.
 type Refusal struct {
 	// Room is the guard that refused, such as `jwt`.
@@ -153,6 +185,24 @@ type Watcher interface {
 	// End hears of the same attempt once its outcome is known. It may run on
 	// the goroutine that reads the answer's body, after the handler returned.
 	End(a *Attempt)
+}
+
+// Note writes a decision down; a second one with the key takes its place.
+func (x *Exchange) Note(key, value string) {
+	for i := range x.Notes {
+		if x.Notes[i].Key == key {
+			x.Notes[i].Value = value
+			return
+		}
+	}
+	x.Notes = append(x.Notes, Note{key, value})
+}
+
+// Step tells the watcher of work that is done. On the request's own goroutine.
+func (x *Exchange) Step(s Step) {
+	if w, ok := x.Watch.(interface{ Step(Step) }); ok {
+		w.Step(s)
+	}
 }
 
 // Of returns the card of r, making it on first use.

@@ -53,6 +53,7 @@ func TestPlaceholders(t *testing.T) {
 		{"trace id", full, "sallyport.trace_id", "0af7651916cd43dd8448eb211c80319c", true},
 		{"cache status", full, "sallyport.cache.status", "bypass", true},
 		{"cache reason", full, "sallyport.cache.reason", "method", true},
+		{"route", func(x *Exchange) { x.Route = "api.test/orders/*" }, "sallyport.route", "api.test/orders/*", true},
 		{"anonymous", func(*Exchange) {}, "sallyport.subject", "", true},
 		{"no zone", func(*Exchange) {}, "sallyport.zone", "", true},
 		{"no upstream", func(*Exchange) {}, "sallyport.upstream", "", true},
@@ -106,6 +107,36 @@ func TestTheWatcherSeesTheOutboundRequest(t *testing.T) {
 	x.Begin(out, &Attempt{Upstream: "10.0.0.1:80"})
 	if len(x.Attempts) != 1 || len(w.begun) != 1 || out.Header.Get("Traceparent") != "told" {
 		t.Errorf("got attempts %v, begun %v, header %q", x.Attempts, w.begun, out.Header.Get("Traceparent"))
+	}
+}
+
+func TestNotesAreKeptOnceAKey(t *testing.T) {
+	x := new(Exchange)
+	x.Note("breaker.state", "open")
+	x.Note("cache.result", "miss")
+	x.Note("breaker.state", "half-open")
+	if len(x.Notes) != 2 || x.Notes[0] != (Note{"breaker.state", "half-open"}) || x.Notes[1] != (Note{"cache.result", "miss"}) {
+		t.Errorf("the card has %v", x.Notes)
+	}
+}
+
+type stepper struct {
+	watcher
+	steps []Step
+}
+
+func (s *stepper) Step(st Step) { s.steps = append(s.steps, st) }
+
+func TestStepsReachTheWatcherThatWantsThem(t *testing.T) {
+	x := new(Exchange)
+	x.Step(Step{Name: "redis take"}) // nobody watches
+	x.Watch = new(watcher)
+	x.Step(Step{Name: "redis take"}) // a watcher of upstreams only
+	s := new(stepper)
+	x.Watch = s
+	x.Step(Step{Name: "redis take"})
+	if len(s.steps) != 1 {
+		t.Errorf("the watcher heard of %v", s.steps)
 	}
 }
 

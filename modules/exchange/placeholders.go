@@ -25,6 +25,8 @@ func (x *Exchange) placeholder(key string) (any, bool) {
 		return x.Fallback, true
 	case "fallback_reason":
 		return x.FallbackReason, true
+	case "route":
+		return x.Route, true
 	case "trace_id":
 		return x.TraceID, true
 	case "cache.status":
