@@ -3,7 +3,9 @@ package modules_test
 import (
 	"encoding/json"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,6 +43,9 @@ var cores = []string{
 	"modules/jwtauth/token",
 	"modules/jwtauth/keyset",
 	"modules/ratelimit/gcra",
+	"modules/ratelimit/slidinglog",
+	"modules/ratelimit/ledger",
+	"modules/ratelimit/calendar",
 	"modules/cache/store",
 	"modules/cache/freshness",
 	"modules/breaker/circuit",
@@ -141,6 +146,29 @@ func TestCoresServeTheirRoomOnly(t *testing.T) {
 			if from != home && !strings.HasPrefix(from, "cmd") && !strings.HasPrefix(from, "test") {
 				t.Errorf("%s imports %s: a core serves its own room; go through %s", p.ImportPath, imp, home)
 			}
+		}
+	}
+}
+
+// The page that newcomers read first must not lag behind the house.
+func TestArchitecturePageNamesEveryRoom(t *testing.T) {
+	page, err := os.ReadFile("../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := slices.Clone(cores)
+	for _, e := range entries {
+		if e.IsDir() {
+			named = append(named, e.Name())
+		}
+	}
+	for _, path := range named {
+		if name := filepath.Base(path); !strings.Contains(string(page), name+"/") {
+			t.Errorf("docs/architecture.md does not name %s/", name)
 		}
 	}
 }
