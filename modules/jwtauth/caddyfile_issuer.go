@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/dustin/go-humanize"
 
+	"github.com/sallyport-gateway/sallyport/modules/redispool"
 	"github.com/sallyport-gateway/sallyport/modules/syntax"
 )
 
@@ -41,6 +42,10 @@ import (
 //		max_stale <duration>
 //		startup lazy|require [<duration>]
 //		cache <size>|off
+//		revocation {
+//			file <path>
+//			redis [<name>]
+//		}
 //	}
 func parseIssuer(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := &Issuers{Issuers: make(map[string]*Issuer)}
@@ -97,6 +102,7 @@ func (i *Issuer) unmarshal(d *caddyfile.Dispenser, owner string) error {
 		syntax.Option{Name: "max_stale", Read: syntax.Duration(&i.MaxStale)},
 		syntax.Option{Name: "startup", Read: i.readStartup},
 		syntax.Option{Name: "cache", Read: i.readCache},
+		syntax.Option{Name: "revocation", Read: i.readRevocation},
 	)
 	i.AllAudiences = match == "all"
 	return err
@@ -198,4 +204,25 @@ func (i *Issuer) readCache(d *caddyfile.Dispenser) error {
 	}
 	i.CacheBytes = int(size)
 	return nil
+}
+
+func (i *Issuer) readRevocation(d *caddyfile.Dispenser) error {
+	i.Revocation = new(Revocation)
+	if d.NextArg() {
+		return d.Errf("option 'revocation' takes a block only, got '%s'", d.Val())
+	}
+	err := syntax.Block(d, "revocation",
+		syntax.Option{Name: "file", Read: syntax.Text(&i.Revocation.File)},
+		syntax.Option{Name: "redis", Read: func(d *caddyfile.Dispenser) error {
+			i.Revocation.Redis = redispool.Default
+			if d.CountRemainingArgs() == 0 {
+				return nil
+			}
+			return syntax.Text(&i.Revocation.Redis)(d)
+		}},
+	)
+	if err == nil && *i.Revocation == (Revocation{}) {
+		err = d.Err("option 'revocation' needs file or redis")
+	}
+	return err
 }

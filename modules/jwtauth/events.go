@@ -16,11 +16,16 @@ import (
 
 // start keeps the issuer's key set fresh until stop is called.
 func (i *Issuer) start(log *zap.Logger) (stop func()) {
-	leave := running.add(i)
+	log = log.With(zap.String("issuer", i.name))
+	gone := running.add(i)
+	unwatch := i.watchRevocations(log)
+	leave := func() {
+		unwatch()
+		gone()
+	}
 	if i.source == nil {
 		return leave
 	}
-	log = log.With(zap.String("issuer", i.name))
 	a := keyset.Attachment{Hear: func(e keyset.Event) { i.hear(log, e) }}
 	if i.JWKSFile == "" { // a file is its own backup
 		a.Store = shelf{i.storage.Storage()}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/keyset"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
@@ -87,6 +88,9 @@ type Issuer struct {
 	// than zero remembers none. With Secret none is remembered: verifying
 	// costs no more than looking up.
 	CacheBytes int `json:"cache_bytes,omitempty"`
+	// Revocation is where revoked tokens are learned from. Default: the admin
+	// API only.
+	Revocation *Revocation `json:"revocation,omitempty"`
 
 	name     string
 	rules    token.Rules
@@ -101,6 +105,11 @@ type Issuer struct {
 	maxStale time.Duration
 	maxBytes int
 	cache    *cache
+
+	revoked       *revoked
+	denying       bool                  // revoked is held in the pool
+	deny          redis.UniversalClient // nil where revocations are not shared
+	revocationErr atomic.Pointer[error] // of the latest look
 }
 
 // KeyFile is one PEM file.
@@ -149,6 +158,9 @@ func (i *Issuer) provision(ctx caddy.Context, name string) error {
 		i.cache = newCache(orInt(i.CacheBytes, defaultCache))
 	}
 	i.count = countersOf(name)
+	if err := i.provisionRevocation(ctx); err != nil {
+		return err
+	}
 	return i.provisionKeys()
 }
 

@@ -203,12 +203,18 @@ func (i *Issuer) acquire(name string, construct func(name string) *keyset.Source
 }
 
 func (i *Issuer) release() error {
-	if i.pooled == "" {
-		return nil
+	var errs []error
+	if i.denying { // requests of this configuration may still be under way: i.revoked stays
+		_, err := revocations.Delete(i.name)
+		i.denying = false
+		errs = append(errs, err)
 	}
-	_, err := sources.Delete(i.pooled)
-	i.pooled = ""
-	return err
+	if i.pooled != "" {
+		_, err := sources.Delete(i.pooled)
+		i.pooled = ""
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // errUnavailable says that nobody could verify the token now.
@@ -294,6 +300,9 @@ func (i *Issuer) await(moment context.Context) error {
 
 // ready is the issuer's part of readiness.
 func (i *Issuer) ready(now time.Time) error {
+	if err := i.revocationErr.Load(); err != nil && *err != nil {
+		return staleError{fmt.Sprintf("revocations of issuer %s may have changed: %v", i.name, *err)}
+	}
 	if i.source == nil || i.source.IsStatic() {
 		return nil
 	}

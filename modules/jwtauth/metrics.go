@@ -25,6 +25,8 @@ var (
 		"Fetches of the key set that brought nothing usable, by reason.", "issuer", "reason")
 	suppressed = counter("keyset_refetches_suppressed_total",
 		"Tokens under an unknown key for which no fetch was due yet.", "issuer")
+	revocationErrors = counter("revocation_errors_total",
+		"Looks at the revocation file or Redis that failed; what was known before counts.", "issuer")
 	anonymous = verifications.WithLabelValues("", "anonymous", "")
 )
 
@@ -43,7 +45,7 @@ func countersOf(name string) counters {
 }
 
 func registerMetrics(reg prometheus.Registerer) error {
-	return instrument.Register(reg, verifications, cacheRequests, fetches, fetchErrors, suppressed, &running)
+	return instrument.Register(reg, verifications, cacheRequests, fetches, fetchErrors, suppressed, revocationErrors, &running)
 }
 
 // running are the issuers of the configurations that run. The age of a key set

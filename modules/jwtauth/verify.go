@@ -81,7 +81,7 @@ func (i *Issuer) verify(ctx context.Context, t *token.Token, now time.Time) (*fa
 	t.Remember()
 	f := &facts{token: t, issuer: i, gen: r.gen, binding: bindingOf(t)}
 	i.remember(f, now)
-	return f, nil
+	return f, i.recheck(f, now)
 }
 
 // settled is the age from which keys under a known id may have been replaced
@@ -116,5 +116,8 @@ func (i *Issuer) newer(ctx context.Context, old *ring, snap *keyset.Snapshot, re
 
 // recheck is what a remembered token must still satisfy.
 func (i *Issuer) recheck(f *facts, now time.Time) error {
+	if i.revoked.hold(f.token, now) {
+		return errRevoked
+	}
 	return i.rules.CheckTime(f.token, now)
 }
