@@ -51,7 +51,15 @@ func build(t testing.TB, config string) *Handler {
 
 func serve(t testing.TB, h *Handler) *gate {
 	t.Helper()
-	g := &gate{h: h, entered: make(chan struct{}, 10000), seen: make(chan *http.Request, 10000)}
+	g := front(t, h)
+	g.h = h
+	return g
+}
+
+// front runs any handler as Caddy's HTTP server would.
+func front(t testing.TB, h caddyhttp.MiddlewareHandler) *gate {
+	t.Helper()
+	g := &gate{entered: make(chan struct{}, 10000), seen: make(chan *http.Request, 10000)}
 	server := new(caddyhttp.Server)
 	g.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		repl := caddy.NewReplacer()
@@ -66,7 +74,7 @@ func serve(t testing.TB, h *Handler) *gate {
 		defer func() { g.seen <- r }()
 		err := h.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
 		if he, ok := err.(caddyhttp.HandlerError); ok {
-			http.Error(w, he.Error(), he.StatusCode)
+			http.Error(w, http.StatusText(he.StatusCode), he.StatusCode)
 		} else if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
@@ -275,4 +283,11 @@ func contextWith(t *testing.T) (context.Context, context.CancelFunc) {
 func readAll(res *http.Response) (string, error) {
 	text, err := io.ReadAll(res.Body)
 	return string(text), err
+}
+
+// middleware is a function as Caddy's handlers are.
+type middleware func(http.ResponseWriter, *http.Request) error
+
+func (m middleware) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	return m(w, r)
 }

@@ -66,7 +66,6 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if ours {
 		refusedTotal.WithLabelValues(h.Policy.Name, enforce, string(why)).Inc()
 	}
-	h.status.add(w.Header(), why)
 	grpc := isGRPC(r)
 	var wait time.Duration
 	switch why {
@@ -79,8 +78,11 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 		if grpc && f.Kind != alternate {
 			continue
 		}
-		if f.Kind == respond && wait > 0 {
-			w.Header().Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+		if f.Kind == respond {
+			h.status.add(w.Header(), why)
+			if wait > 0 {
+				w.Header().Set("Retry-After", strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10))
+			}
 		}
 		if f.serve(h, w, r, next, x != nil && x.touched()) {
 			h.note(r, f.Kind, why)
@@ -90,6 +92,7 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if !ours {
 		return err
 	}
+	h.status.add(w.Header(), why)
 	if grpc && wait > 0 {
 		w.Header().Set("Grpc-Retry-Pushback-Ms", strconv.FormatInt(wait.Milliseconds(), 10))
 	}

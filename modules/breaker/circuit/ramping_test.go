@@ -55,6 +55,25 @@ func TestRampingWaitsForResults(t *testing.T) {
 	}
 }
 
+// TestRampingIsOverInTime has a steady caller find a healthy upstream again.
+func TestRampingIsOverInTime(t *testing.T) {
+	r := newRig(t, ramp())
+	r.trip()
+	tripped, full := r.now, time.Duration(0)
+	for full == 0 {
+		r.pass(10 * time.Millisecond)
+		if l, ok := r.Admit(r.now, &r.s); ok {
+			r.give(l, Success)
+		}
+		if r.State() == Closed {
+			full = r.now.Sub(tripped)
+		}
+	}
+	if most := r.s.Open + r.s.Ramp; full > most {
+		t.Errorf("full traffic after %s, want within open time and ramp, %s", full, most)
+	}
+}
+
 func TestRampingRelapse(t *testing.T) {
 	r := newRig(t, ramp())
 	r.ramping()
