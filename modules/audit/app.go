@@ -53,6 +53,10 @@ type App struct {
 	// Checkpoint says how often the chain over all events is signed.
 	Checkpoint Checkpoint `json:"checkpoint,omitzero"`
 
+	// Admin is the address of Caddy's admin endpoint, from which each new
+	// configuration is read back. Default: CADDY_ADMIN, or Caddy's default.
+	Admin string `json:"admin,omitempty"`
+
 	// Coalesce sums up refusals that one client provokes again and again.
 	Coalesce Coalesce `json:"coalesce,omitzero"`
 
@@ -70,6 +74,7 @@ type App struct {
 	on       bool
 	strict   [len(classNames)]bool
 	signer   ed25519.PrivateKey
+	api      *AdminAPI
 	sinks    []*sinkEntry
 	lens     lens
 	source   string
@@ -125,6 +130,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		if err := a.load(ctx, c); err != nil {
 			return err
 		}
+	}
+	if err := a.followConfig(ctx); err != nil {
+		return err
 	}
 	return a.acquire()
 }

@@ -50,6 +50,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		checkpoint [<count> <interval>] {
 //			key <file>
 //		}
+//		admin <address>
 //		coalesce off|<count> <window>
 //		fields <name...>
 //		redact <name...> {
@@ -65,6 +66,7 @@ func (a *App) block(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "max_bytes", Read: size(&a.MaxBytes)},
 		syntax.Option{Name: "strict", Read: a.readStrict},
 		syntax.Option{Name: "checkpoint", Read: a.Checkpoint.read},
+		syntax.Option{Name: "admin", Read: syntax.Text(&a.Admin)},
 		syntax.Option{Name: "coalesce", Read: a.Coalesce.read},
 		syntax.Option{Name: "fields", Read: a.readFields},
 		syntax.Option{Name: "redact", Read: a.readRedact},

@@ -67,14 +67,17 @@ const (
 const other = 99
 
 var (
-	httpKind  = eventKind{name: "http.request", class: activity, uid: ocsfHTTP, severity: informational}
-	gapKind   = eventKind{name: "audit.gap", class: config, uid: ocsfLifecycle, activity: other, severity: high}
-	deadKind  = eventKind{name: "audit.dead_letter", class: config, uid: ocsfLifecycle, activity: other, severity: high}
-	foundKind = eventKind{name: "audit.recovered", class: config, uid: ocsfLifecycle, activity: other, severity: medium}
-	signKind  = eventKind{name: "audit.checkpoint", class: config, uid: ocsfLifecycle, activity: other, severity: informational}
-	floodKind = eventKind{name: "audit.coalesced", class: state, uid: ocsfLifecycle, activity: other, severity: medium}
-	startKind = eventKind{name: "gateway.started", class: config, uid: ocsfLifecycle, activity: 3, severity: informational}
-	stopKind  = eventKind{name: "gateway.stopped", class: config, uid: ocsfLifecycle, activity: 4, severity: informational}
+	httpKind   = eventKind{name: "http.request", class: activity, uid: ocsfHTTP, severity: informational}
+	gapKind    = eventKind{name: "audit.gap", class: config, uid: ocsfLifecycle, activity: other, severity: high}
+	deadKind   = eventKind{name: "audit.dead_letter", class: config, uid: ocsfLifecycle, activity: other, severity: high}
+	foundKind  = eventKind{name: "audit.recovered", class: config, uid: ocsfLifecycle, activity: other, severity: medium}
+	signKind   = eventKind{name: "audit.checkpoint", class: config, uid: ocsfLifecycle, activity: other, severity: informational}
+	changeKind = eventKind{name: "config.changed", class: config, uid: ocsfAPI, severity: medium}
+	intentKind = eventKind{name: "admin.intent", class: admin, uid: ocsfAPI, severity: low}
+	callKind   = eventKind{name: "admin.request", class: admin, uid: ocsfAPI, severity: low}
+	floodKind  = eventKind{name: "audit.coalesced", class: state, uid: ocsfLifecycle, activity: other, severity: medium}
+	startKind  = eventKind{name: "gateway.started", class: config, uid: ocsfLifecycle, activity: 3, severity: informational}
+	stopKind   = eventKind{name: "gateway.stopped", class: config, uid: ocsfLifecycle, activity: 4, severity: informational}
 )
 
 // kindOf says how a room's fact is told. Kinds that a later room invents are
@@ -85,6 +88,8 @@ func kindOf(k exchange.Kind) eventKind {
 	switch {
 	case room == "auth":
 		return eventKind{name: string(k), class: auth, uid: ocsfAuthentication, activity: 1, severity: low}
+	case room == "admin":
+		return eventKind{name: string(k), class: admin, uid: ocsfAPI, activity: other, severity: low}
 	case room == "limit":
 		return eventKind{name: string(k), class: limit, uid: ocsfHTTP, severity: low}
 	case refused:

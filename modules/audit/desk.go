@@ -60,6 +60,14 @@ type desk struct {
 
 	signed atomic.Pointer[signature]
 
+	// calling is the admin request that is being made, if there is one.
+	calling  atomic.Pointer[Call]
+	watch    context.Context // of those who look at configurations
+	unwatch  context.CancelFunc
+	watching sync.WaitGroup
+	configMu sync.Mutex // guards version
+	version  Version    // the active configuration, as last seen
+
 	// moves gets a signal after a delivery moved.
 	moves chan struct{}
 
@@ -126,6 +134,8 @@ func (d *desk) open(a *App) error {
 		})
 		d.journal, d.log = l, l
 	}
+	d.recall()
+	d.watch, d.unwatch = context.WithCancel(context.Background())
 	ctx, cancel := context.WithCancel(context.Background())
 	d.tidier = cancel
 	d.tidied.Go(func() { d.tidy(ctx) })
@@ -368,6 +378,8 @@ func (d *desk) Destruct() error {
 	if d.journal == nil {
 		return nil
 	}
+	d.unwatch()
+	d.watching.Wait()
 	d.tidier()
 	d.tidied.Wait()
 	d.mu.Lock()

@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sallyport-gateway/sallyport/modules/telemetry/instrument"
@@ -27,7 +29,9 @@ var (
 	spoolAge    = gauge("spool_oldest_seconds", "Age of the oldest event held.")
 	syncSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "sallyport", Subsystem: "audit", Name: "sync_seconds",
 		Help: "How long the disk took to make a group of events durable.", Buckets: instrument.Seconds}, nil)
-	syncErrors  = counter("sync_errors_total", "Syncs that failed; the group is written again elsewhere.")
+	syncErrors = counter("sync_errors_total", "Syncs that failed; the group is written again elsewhere.")
+	configHash = prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "sallyport", Name: "config_hash",
+		Help: "The first 48 bits of the active configuration's SHA-256: equal on gateways that run the same."}, nil)
 	checkpoints = counter("checkpoints_total", "Signed checkpoints of the chain that were written.")
 	signedAt    = gauge("checkpoint_timestamp_seconds", "When the last checkpoint was signed, in Unix time.")
 	durable     = gauge("durable", "1 while accepted events reach the disk, 0 while they live in memory.")
@@ -46,5 +50,11 @@ func init() {
 }
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, durable)
+	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
+}
+
+func setConfigHash(hash string) {
+	if n, err := strconv.ParseUint(hash[:12], 16, 64); err == nil {
+		configHash.WithLabelValues().Set(float64(n))
+	}
 }

@@ -5,6 +5,7 @@ package standard
 import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	_ "github.com/sallyport-gateway/sallyport/modules/admin"
 	_ "github.com/sallyport-gateway/sallyport/modules/audit"
 	_ "github.com/sallyport-gateway/sallyport/modules/breaker"
 	_ "github.com/sallyport-gateway/sallyport/modules/cache"
