@@ -152,7 +152,7 @@ func (a *App) Ready(context.Context) error {
 		return nil
 	}
 	for _, l := range a.export.lanes {
-		if err, since := l.trouble(); err != nil {
+		if since, err := l.trouble(); err != nil {
 			return degraded{fmt.Errorf("%s cannot be exported since %s: %w", l.signal, since.UTC().Format(time.RFC3339), err)}
 		}
 	}

@@ -136,8 +136,8 @@ func (l *lane) note(n int, err error) {
 }
 
 // trouble returns why the last export failed, and since when all have.
-func (l *lane) trouble() (error, time.Time) {
+func (l *lane) trouble() (since time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.err, l.since
+	return l.since, l.err
 }

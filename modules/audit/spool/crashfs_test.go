@@ -19,9 +19,8 @@ type crashFS struct {
 	safe  map[string]*inode // as the last SyncDir left it
 	ops   int
 	// fail is asked before every operation and may return its error.
-	fail   func(op int, what string) error
-	locked bool
-	total  int64 // of the volume; zero: without bounds
+	fail  func(op int, what string) error
+	total int64 // of the volume; zero: without bounds
 }
 
 type inode struct {

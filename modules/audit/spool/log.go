@@ -79,7 +79,6 @@ type Log struct {
 	segs      []*segment // oldest first; the last is active if active is set
 	segBytes  int64
 	active    *segment
-	oldest    time.Time
 
 	// What follows belongs to the committer.
 	chain    *Chain
