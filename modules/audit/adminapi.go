@@ -2,12 +2,14 @@ package audit
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -65,7 +67,7 @@ func (a *AdminAPI) Config(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set(CallHeader, ownCall)
+	req.Header.Set(CallHeader, OwnCall())
 	resp, err := a.Client.Do(req)
 	if err != nil {
 		return nil, err
@@ -79,10 +81,43 @@ func (a *AdminAPI) Config(ctx context.Context) ([]byte, error) {
 }
 
 // CallHeader marks requests to the admin endpoint that are on record already,
-// so that the log tap does not record them again. Its value cannot be guessed.
+// so that the log tap does not record them again. Caddy logs the header, so
+// each value counts once: whoever reads it in the log cannot use it.
 const CallHeader = "Sallyport-Call"
 
-var ownCall = string(appendUUID(nil, time.Now())) + "-" + string(appendUUID(nil, time.Now()))
+var ownCalls struct {
+	mu    sync.Mutex // guards what follows
+	open  map[string]bool
+	order []string
+}
 
-// OwnCall is the header's value for requests that this process makes.
-func OwnCall() string { return ownCall }
+// maxOwnCalls bounds the values that nobody has looked at, as where there is no tap.
+const maxOwnCalls = 1024
+
+// OwnCall returns a new value of the header.
+func OwnCall() string {
+	o := &ownCalls
+	value := rand.Text()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.open == nil {
+		o.open = make(map[string]bool)
+	}
+	if len(o.order) == maxOwnCalls {
+		delete(o.open, o.order[0])
+		o.order = append(o.order[:0], o.order[1:]...)
+	}
+	o.open[value] = true
+	o.order = append(o.order, value)
+	return value
+}
+
+// isOwnCall says whether value was given out, and takes it back.
+func isOwnCall(value string) bool {
+	o := &ownCalls
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	known := o.open[value]
+	delete(o.open, value)
+	return known
+}

@@ -74,8 +74,10 @@ func (t *tapped) Write(e zapcore.Entry, _ []zapcore.Field) error {
 		}
 	}
 	if headers, ok := enc.Fields["headers"].(map[string]any); ok {
-		if mark, ok := headers[CallHeader].([]any); ok && len(mark) == 1 && mark[0] == ownCall {
-			return nil
+		if marks, ok := headers[CallHeader].([]any); ok && len(marks) == 1 {
+			if mark, ok := marks[0].(string); ok && isOwnCall(mark) {
+				return nil
+			}
 		}
 	}
 	if uri, _ := enc.Fields["uri"].(string); strings.HasPrefix(uri, "/metrics") {
