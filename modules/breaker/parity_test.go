@@ -125,7 +125,7 @@ var scenarios = []scenario{
 	{name: "head", upstream: hello, ask: func(s *stage) { s.request(http.MethodHead, "/", "") }},
 	{name: "no content", upstream: answer(204), ask: get("/")},
 	{name: "not modified", upstream: answer(304), ask: get("/")},
-	{name: "redirect", upstream: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", 302) }, ask: get("/")},
+	{name: "redirect", upstream: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/x", http.StatusFound) }, ask: get("/")},
 	{name: "server error", upstream: answer(500), ask: get("/")},
 	{name: "hop-by-hop headers", upstream: hello, ask: get("/", "Connection", "X-Hop, close", "X-Hop", "1", "Te", "trailers", "Keep-Alive", "1")},
 	{name: "forwarded headers", upstream: hello, ask: get("/", "X-Forwarded-For", "192.0.2.1", "X-Forwarded-Proto", "https")},
