@@ -5,6 +5,7 @@ go 1.26.0
 tool github.com/caddyserver/xcaddy/cmd/xcaddy
 
 require (
+	connectrpc.com/connect v1.19.1
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/prometheus/client_golang v1.24.1
 	go.uber.org/zap v1.28.0

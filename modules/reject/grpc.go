@@ -28,6 +28,9 @@ func writeGRPC(w http.ResponseWriter, ref *Refusal) {
 	h.Set("Content-Type", "application/grpc")
 	h.Set("Grpc-Status", strconv.Itoa(ref.grpcCode()))
 	h.Set("Grpc-Message", percentEncode(ref.message()))
+	if d := ref.statusDetails(); d != "" {
+		h.Set("Grpc-Status-Details-Bin", d)
+	}
 	w.WriteHeader(http.StatusOK)
 }
 

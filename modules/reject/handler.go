@@ -20,10 +20,10 @@ func init() {
 }
 
 // Problem answers every error that the handlers behind it return, in the
-// client's own protocol: `application/problem+json` (RFC 9457), or a
-// Trailers-Only answer to gRPC callers. An error that one of the site's
-// `handle_errors` routes would answer is left to that route, except for gRPC
-// callers, who could not read its page. Inside `handle_errors` it answers the
+// client's own protocol: gRPC, gRPC-Web or Connect, or else
+// `application/problem+json` (RFC 9457), a page or plain text, by Accept. An
+// error that one of the site's `handle_errors` routes would answer is left to
+// that route, except for RPC callers, who could not read its page. Inside `handle_errors` it answers the
 // error that led there.
 //
 // An error that it answers never reaches Caddy's error log, so Problem writes
@@ -58,7 +58,7 @@ func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err == nil || watched.begun {
 		return err
 	}
-	if !isGRPC(r) && answered(r, err) {
+	if tongueOf(r) == document && answered(r, err) {
 		return err
 	}
 	p.log(err)

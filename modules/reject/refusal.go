@@ -93,7 +93,8 @@ func Refuse(w http.ResponseWriter, r *http.Request, ref *Refusal) error {
 	}
 
 	err := caddyhttp.HandlerError{StatusCode: ref.Status, Err: ref}
-	if x.Spoken || answered(r, err) {
+	// Error pages are no answer to an RPC caller, who cannot read them.
+	if x.Spoken || tongueOf(r) == document && answered(r, err) {
 		return err
 	}
 	Write(w, r, err)

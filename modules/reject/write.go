@@ -6,23 +6,44 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
-// Write answers r with err in the client's own protocol: a gRPC caller gets a
-// Trailers-Only answer, everybody else a problem document (RFC 9457). Of an
-// error that is no Refusal the client hears the status only.
+// Write answers r with err in the client's own protocol: gRPC, gRPC-Web or
+// Connect, or else a problem document (RFC 9457), a page or a few lines of
+// text, by Accept. Of an error that is no Refusal the client hears the status
+// only.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	ref := describe(err)
-	if isGRPC(r) {
+	switch tongueOf(r) {
+	case grpc:
 		writeGRPC(w, ref)
-		return
+	case grpcWeb:
+		writeGRPCWeb(w, r, ref, false)
+	case grpcWebText:
+		writeGRPCWeb(w, r, ref, true)
+	case connectUnary:
+		writeConnectUnary(w, r, ref)
+	case connectStream:
+		writeConnectStream(w, r, ref)
+	default:
+		writeDocument(w, r, ref)
 	}
-	writeProblem(w, r, ref)
+}
+
+func writeDocument(w http.ResponseWriter, r *http.Request, ref *Refusal) {
+	w.Header().Add("Vary", "Accept")
+	switch accepted(r) {
+	case "text/html":
+		writePage(w, r, ref)
+	case "text/plain":
+		writePlain(w, r, ref)
+	default:
+		writeProblem(w, r, ref)
+	}
 }
 
 // describe returns the Refusal in err, or one that says no more than a status.
@@ -79,15 +100,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, ref *Refusal) {
 		// A member without a JSON form must not cost the client its answer.
 		text = []byte(`{"type":"about:blank","status":` + strconv.Itoa(ref.Status) + `}`)
 	}
-	h := w.Header()
-	forget(h)
-	h.Set("Content-Type", "application/problem+json")
-	h.Set("Content-Length", strconv.Itoa(len(text)))
-	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(ref.Status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(text) // a client that left hears nothing either way
-	}
+	send(w, r, ref.Status, "application/problem+json", text)
 }
 
 func forget(h http.Header) {
@@ -101,10 +114,4 @@ func (r *Refusal) problemType() string {
 		return r.Type
 	}
 	return TypeBase + r.Code
-}
-
-func isGRPC(r *http.Request) bool {
-	ct := r.Header.Get("Content-Type")
-	rest, ok := strings.CutPrefix(ct, "application/grpc")
-	return ok && (rest == "" || rest[0] == '+' || rest[0] == ';') && r.ProtoMajor >= 2
 }
