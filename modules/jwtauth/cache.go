@@ -72,10 +72,10 @@ func (c *cache) get(raw string, now time.Time) *facts {
 	return nil
 }
 
-// put remembers f until its token expires, or for maxCached.
-func (c *cache) put(f *facts, now time.Time) {
+// put remembers f until its token expires, or for as long as lasts.
+func (c *cache) put(f *facts, now time.Time, lasts time.Duration) {
 	raw := f.token.Raw()
-	e := &entry{facts: f, hash: hashOf(raw), until: now.Add(maxCached).UnixMilli()}
+	e := &entry{facts: f, hash: hashOf(raw), until: now.Add(lasts).UnixMilli()}
 	e.size = len(raw) + len(f.token.Claims()) + entryOverhead
 	if exp, ok := f.token.Expires(); ok {
 		e.until = min(e.until, exp)
@@ -153,6 +153,6 @@ func (i *Issuer) cached(raw string, now time.Time) *facts {
 // remember keeps f, unless verifying costs less than looking it up.
 func (i *Issuer) remember(f *facts, now time.Time) {
 	if i.cache != nil {
-		i.cache.put(f, now)
+		i.cache.put(f, now, maxCached)
 	}
 }

@@ -30,7 +30,7 @@ func TestCacheReturnsWhatWasPut(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	c := newCache(1 << 20)
 	f := parsed(t, k, map[string]any{"sub": "ada", "exp": now.Unix() + 60})
-	c.put(f, now)
+	c.put(f, now, maxCached)
 	if got := c.get(f.token.Raw(), now); got != f {
 		t.Fatalf("got %v, want what was put", got)
 	}
@@ -44,7 +44,7 @@ func TestCacheReturnsWhatWasPut(t *testing.T) {
 		t.Error("it outlives its token")
 	}
 	long := parsed(t, k, map[string]any{"sub": "bob", "exp": now.Unix() + 3600})
-	c.put(long, now)
+	c.put(long, now, maxCached)
 	if got := c.get(long.token.Raw(), now.Add(maxCached)); got != nil {
 		t.Error("it outlives the longest time that facts are remembered")
 	}
@@ -55,7 +55,7 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 	now := time.Now()
 	c := newCache(64 << 10)
 	for n := range 500 {
-		c.put(parsed(t, k, map[string]any{"sub": fmt.Sprint(n), "exp": now.Unix() + 60}), now)
+		c.put(parsed(t, k, map[string]any{"sub": fmt.Sprint(n), "exp": now.Unix() + 60}), now, maxCached)
 	}
 	held, bytes := 0, 0
 	for b := range c.buckets {
@@ -87,7 +87,7 @@ func TestCacheUnderRace(t *testing.T) {
 					if got := c.get(f.token.Raw(), now); got != nil && got != f {
 						t.Error("one token finds the facts of another")
 					}
-					c.put(f, now)
+					c.put(f, now, maxCached)
 				}
 			}
 		})
@@ -151,7 +151,7 @@ func BenchmarkCacheHit(b *testing.B) {
 	all := make([]*facts, 1000)
 	for n := range all {
 		all[n] = parsed(b, k, map[string]any{"sub": fmt.Sprint(n), "scope": "orders:read orders:write", "exp": now.Unix() + 60})
-		c.put(all[n], now)
+		c.put(all[n], now, maxCached)
 	}
 	raw := all[500].token.Raw()
 	b.ReportAllocs()

@@ -46,6 +46,11 @@ import (
 //			file <path>
 //			redis [<name>]
 //		}
+//		introspect <url> {
+//			client <id> <secret reference>
+//			cache <duration>|off
+//			always
+//		}
 //	}
 func parseIssuer(d *caddyfile.Dispenser, existing any) (any, error) {
 	app := &Issuers{Issuers: make(map[string]*Issuer)}
@@ -103,6 +108,7 @@ func (i *Issuer) unmarshal(d *caddyfile.Dispenser, owner string) error {
 		syntax.Option{Name: "startup", Read: i.readStartup},
 		syntax.Option{Name: "cache", Read: i.readCache},
 		syntax.Option{Name: "revocation", Read: i.readRevocation},
+		syntax.Option{Name: "introspect", Read: i.readIntrospect},
 	)
 	i.AllAudiences = match == "all"
 	return err
@@ -225,4 +231,31 @@ func (i *Issuer) readRevocation(d *caddyfile.Dispenser) error {
 		err = d.Err("option 'revocation' needs file or redis")
 	}
 	return err
+}
+
+func (i *Issuer) readIntrospect(d *caddyfile.Dispenser) error {
+	q := new(Introspect)
+	i.Introspect = q
+	if err := syntax.Text(&q.URL)(d); err != nil {
+		return err
+	}
+	return syntax.Block(d, "introspect",
+		syntax.Option{Name: "client", Read: func(d *caddyfile.Dispenser) error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Errf("option 'client' is written 'client <id> <secret reference>', got %d arguments", len(args))
+			}
+			q.ClientID, q.ClientSecret = args[0], args[1]
+			return nil
+		}},
+		syntax.Option{Name: "cache", Read: func(d *caddyfile.Dispenser) error {
+			if d.CountRemainingArgs() == 1 && d.NextArg() && d.Val() == "off" {
+				q.Cache = -1
+				return nil
+			}
+			d.Prev()
+			return syntax.Duration(&q.Cache)(d)
+		}},
+		syntax.Option{Name: "always", Read: syntax.Flag(&q.Always)},
+	)
 }

@@ -58,6 +58,7 @@ type Handler struct {
 	Resource *Resource `json:"resource,omitempty"`
 
 	issuers  []*Issuer
+	asked    *Issuer // about opaque tokens; nil where nobody is
 	sources  []Source
 	guarded  guarded
 	maxBytes int
@@ -92,6 +93,13 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	for _, i := range h.issuers {
 		h.maxBytes = max(h.maxBytes, i.maxBytes)
+		if i.Introspect == nil {
+			continue
+		}
+		if h.asked != nil {
+			return fmt.Errorf("jwt: issuers %s and %s both introspect; an opaque token does not tell which of them to ask", h.asked.name, i.name)
+		}
+		h.asked = i
 	}
 	for _, f := range h.Forward {
 		h.guarded = append(h.guarded, f.Header)

@@ -91,6 +91,8 @@ type Issuer struct {
 	// Revocation is where revoked tokens are learned from. Default: the admin
 	// API only.
 	Revocation *Revocation `json:"revocation,omitempty"`
+	// Introspect asks the issuer about tokens. With it, keys may be left out.
+	Introspect *Introspect `json:"introspect,omitempty"`
 
 	name     string
 	rules    token.Rules
@@ -106,6 +108,7 @@ type Issuer struct {
 	maxBytes int
 	cache    *cache
 
+	introspector  *introspector // nil where nobody is asked
 	revoked       *revoked
 	denying       bool                  // revoked is held in the pool
 	deny          redis.UniversalClient // nil where revocations are not shared
@@ -154,11 +157,14 @@ func (i *Issuer) provision(ctx caddy.Context, name string) error {
 		i.maxStale = defaultMaxStale
 	}
 	i.maxBytes = orInt(i.MaxTokenBytes, token.MaxSize)
-	if i.CacheBytes >= 0 && i.Secret == "" {
+	if i.CacheBytes >= 0 && i.Secret == "" && (i.Introspect == nil || !i.Introspect.Always) {
 		i.cache = newCache(orInt(i.CacheBytes, defaultCache))
 	}
 	i.count = countersOf(name)
 	if err := i.provisionRevocation(ctx); err != nil {
+		return err
+	}
+	if err := i.provisionIntrospect(); err != nil {
 		return err
 	}
 	return i.provisionKeys()
@@ -239,8 +245,8 @@ func (i *Issuer) check() error {
 	}
 	slices.Sort(sources)
 	switch {
-	case len(sources) == 0:
-		return errors.New("it has no keys; give it one of: jwks <url>, jwks discover, jwks file <path>, jwks inline <json>, key <file>, secret <reference>")
+	case len(sources) == 0 && i.Introspect == nil:
+		return errors.New("it has no keys; give it one of: jwks <url>, jwks discover, jwks file <path>, jwks inline <json>, key <file>, secret <reference>, or introspect <url>")
 	case len(sources) > 1:
 		return fmt.Errorf("it has keys from several places (%s); give it one", strings.Join(sources, ", "))
 	case len(i.Audience) == 0 && !i.AnyAudience:
@@ -254,6 +260,11 @@ func (i *Issuer) check() error {
 	}
 	if err := i.checkAlgorithms(); err != nil {
 		return err
+	}
+	if i.Introspect != nil {
+		if err := i.Introspect.check(i.Insecure); err != nil {
+			return err
+		}
 	}
 	return i.checkURLs()
 }

@@ -59,6 +59,8 @@ func (i *Issuer) checkURL(written string) error {
 // provisionKeys acquires the key source, or reads the keys that need none.
 func (i *Issuer) provisionKeys() error {
 	switch {
+	case i.JWKS == "" && !i.Discover && i.JWKSFile == "" && i.JWKSInline == "" && len(i.Keys) == 0 && i.Secret == "":
+		return nil // every token is asked about
 	case i.Secret != "":
 		return i.provisionSecret()
 	case len(i.Keys) > 0:
@@ -204,6 +206,9 @@ func (i *Issuer) acquire(name string, construct func(name string) *keyset.Source
 
 func (i *Issuer) release() error {
 	var errs []error
+	if i.introspector != nil {
+		i.introspector.client.CloseIdleConnections()
+	}
 	if i.denying { // requests of this configuration may still be under way: i.revoked stays
 		_, err := revocations.Delete(i.name)
 		i.denying = false

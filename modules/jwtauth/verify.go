@@ -29,6 +29,10 @@ func (h *Handler) verify(ctx context.Context, raw string, now time.Time) (*facts
 			return f, i, i.recheck(f, now)
 		}
 	}
+	if i := h.asked; i != nil && opaque(raw) {
+		f, err := i.introspect(ctx, raw, false, now)
+		return f, i, err
+	}
 	t, err := token.Parse(raw, h.maxBytes)
 	if err != nil {
 		return nil, nil, err
@@ -37,7 +41,14 @@ func (h *Handler) verify(ctx context.Context, raw string, now time.Time) (*facts
 	if err != nil {
 		return nil, i, err
 	}
+	if !i.hasKeys() {
+		f, err := i.introspect(ctx, raw, false, now)
+		return f, i, err
+	}
 	f, err := i.verify(ctx, t, now)
+	if err == nil && i.introspector != nil && i.Introspect.Always {
+		_, err = i.introspect(ctx, raw, true, now) // the token itself says the rest
+	}
 	return f, i, err
 }
 

@@ -12,10 +12,10 @@ import (
 
 var errAddress = errors.New("address is not allowed")
 
-// dialer checks each address at the moment of connecting, when the name is
+// Dialer checks each address at the moment of connecting, when the name is
 // resolved: a check of the URL alone falls to DNS rebinding. An address that
 // the operator wrote into the URL is meant; what a name resolves to is not.
-func (h *HTTP) dialer(u *url.URL) *net.Dialer {
+func (h *HTTP) Dialer(u *url.URL) *net.Dialer {
 	written, _ := netip.ParseAddr(u.Hostname())
 	localhost := isLoopback(u.Hostname())
 	return &net.Dialer{Timeout: dialTimeout, Control: func(_, address string, _ syscall.RawConn) error {

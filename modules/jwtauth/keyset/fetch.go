@@ -86,7 +86,7 @@ func (h *HTTP) get(ctx context.Context, from, tag, modified string) (Document, e
 	}
 	// One fetch in minutes: no connection is kept, so none can leak.
 	transport := &http.Transport{
-		DialContext:            h.dialer(req.URL).DialContext,
+		DialContext:            h.Dialer(req.URL).DialContext,
 		TLSClientConfig:        h.TLS,
 		TLSHandshakeTimeout:    dialTimeout,
 		DisableKeepAlives:      true,

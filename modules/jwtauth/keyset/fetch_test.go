@@ -158,7 +158,7 @@ func TestAddresses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = (&HTTP{Private: c.private}).dialer(u).Control("tcp", c.to, nil)
+			err = (&HTTP{Private: c.private}).Dialer(u).Control("tcp", c.to, nil)
 			if (err == nil) != c.allowed {
 				t.Errorf("%s connecting to %s: %v, allowed %t", c.url, c.to, err, c.allowed)
 			}

@@ -109,3 +109,15 @@ func (v Value) Holds(want string) bool {
 	})
 	return found
 }
+
+// CheckVouched is Check for a token from FromClaims: the endpoint that was
+// asked stands for issuer and signature, but not for the audience.
+func (r *Rules) CheckVouched(t *Token, now time.Time) error {
+	if t.Issuer != "" && t.Issuer != r.Issuer {
+		return ErrIssuer
+	}
+	if !r.audience(t) {
+		return ErrAudience
+	}
+	return r.CheckTime(t, now)
+}
