@@ -133,3 +133,10 @@ func Natural(public any, accepted AlgorithmSet) Algorithm {
 	}
 	return 0
 }
+
+// String names the algorithms.
+func (s AlgorithmSet) String() string {
+	var names []string
+	s.Each(func(a Algorithm) { names = append(names, a.String()) })
+	return strings.Join(names, ", ")
+}
