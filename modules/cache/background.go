@@ -39,17 +39,17 @@ func (v *visit) again() *visit {
 	r.Header.Del("Range")
 	r.Header.Del("If-Range")
 
+	// Placeholders of the original request come from what is prepared, those of
+	// the request from what it is rewritten to afterwards, in place.
+	rewritten := *r.URL
+	if original, ok := v.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
+		*r.URL, r.RequestURI = *original.URL, original.RequestURI
+	}
 	server, _ := v.r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	w := new(nowhere)
 	repl := caddy.NewReplacer()
 	r = caddyhttp.PrepareRequest(r, repl, w, server)
-	if original, ok := v.r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		if original.URL != nil {
-			u := *original.URL
-			original.URL = &u
-		}
-		r = r.WithContext(context.WithValue(r.Context(), caddyhttp.OriginalRequestCtxKey, original))
-	}
+	*r.URL, r.RequestURI = rewritten, v.r.RequestURI
 	if !copyVars(r.Context(), v.r.Context()) {
 		return nil
 	}
@@ -134,7 +134,7 @@ func (v *visit) revalidate(ctx context.Context) {
 	v.candidate, v.card.Stale = nil, nil
 	if err := v.guarded(func() error { return v.fetch(f) }); err != nil {
 		v.h.meter.backgroundFailed.Inc()
-		v.h.logger.Warn("revalidation failed; the stale answer is kept", zap.Error(err), zap.String("url", path(v.url)))
+		v.h.logger.Debug("revalidation failed; the stale answer is kept", zap.Error(err), zap.String("url", path(v.url)))
 		return
 	}
 	v.h.meter.backgroundDone.Inc()

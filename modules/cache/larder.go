@@ -17,10 +17,11 @@ var larders = caddy.NewUsagePool()
 
 // larder is everything that handlers of one name share.
 type larder struct {
-	id      string
-	memory  *store.Memory
-	purges  *store.Purges
-	flights *store.Flights
+	id, name string
+	bound    int64
+	memory   *store.Memory
+	purges   *store.Purges
+	flights  *store.Flights
 	// spare is how many bytes of fetches under way may still be kept. What is
 	// on its way in counts against the bound like what lies there.
 	spare atomic.Int64
@@ -45,7 +46,7 @@ func newLarder(id, name string, bound int64) (*larder, error) {
 		return nil, err
 	}
 	l := &larder{
-		id:      id,
+		id: id, name: name, bound: bound,
 		memory:  memory,
 		purges:  store.NewPurges(slots(bound), time.Now()),
 		flights: store.NewFlights(),

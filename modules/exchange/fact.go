@@ -21,6 +21,7 @@ const (
 	KeysStale      Kind = "keys.stale"
 	KeysRefreshed  Kind = "keys.refreshed"
 	FlagChanged    Kind = "flag.changed"
+	CachePurged    Kind = "cache.purged"
 )
 
 // Fact is something that happened and that somebody may want to write down.

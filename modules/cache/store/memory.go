@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"math"
 	"slices"
 
@@ -108,6 +109,19 @@ func (m *Memory) Drop(match func(*Object) bool) (dropped int) {
 		})
 	}
 	return dropped
+}
+
+// All walks over the objects, in no order.
+func (m *Memory) All() iter.Seq[*Object] {
+	return func(yield func(*Object) bool) {
+		for _, variants := range m.cache.All() {
+			for _, o := range variants {
+				if !yield(o) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Settle finishes what the store has put off, so that its weight is exact.
