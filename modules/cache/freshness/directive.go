@@ -79,11 +79,15 @@ func next(s string) (name, value string, valued bool, rest string) {
 		return strings.TrimRight(s[:i], " \t"), "", false, s[i+1:]
 	}
 	name, s = s[:i], s[i+1:]
-	if !strings.HasPrefix(s, `"`) {
+	var closed bool
+	if strings.HasPrefix(s, `"`) {
+		value, rest, closed = quoted(s[1:])
+	}
+	if !closed {
+		// A quote that never closes must not swallow a no-store behind it.
 		value, rest, _ = strings.Cut(s, ",")
 		return name, strings.TrimRight(value, " \t"), true, rest
 	}
-	value, rest = quoted(s[1:])
 	// What follows the closing quote up to the comma makes the value no value.
 	tail, rest, _ := strings.Cut(rest, ",")
 	if strings.TrimRight(tail, " \t") != "" {
@@ -93,20 +97,20 @@ func next(s string) (name, value string, valued bool, rest string) {
 }
 
 // quoted reads a quoted string whose opening quote is behind us.
-func quoted(s string) (value, rest string) {
+func quoted(s string) (value, rest string, closed bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
 		case '"':
-			return b.String(), s[i+1:]
+			return b.String(), s[i+1:], true
 		case '\\':
 			if i++; i == len(s) {
-				return b.String(), ""
+				return "", "", false
 			}
 		}
 		b.WriteByte(s[i])
 	}
-	return b.String(), ""
+	return "", "", false
 }
 
 var words = map[string]Flag{
