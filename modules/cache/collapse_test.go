@@ -339,3 +339,27 @@ func TestAnAnswerThatOutgrowsTheLimitIsHandedThrough(t *testing.T) {
 		}
 	})
 }
+
+func TestASlowLeaderOfALargeAnswerGetsAllOfIt(t *testing.T) {
+	timed(t, `{"max_object":65536}`, func(t *testing.T, k *kitchen) {
+		slow := &slowWriter{httptest.NewRecorder(), time.Second}
+		c := k.serves("Cache-Control: max-age=60")
+		leader := k.seatAt(slow, "GET", "http://a.example/x")
+		synctest.Wait()
+		reader := k.seat("GET", "http://a.example/x")
+		synctest.Wait()
+		close(c.header)
+		var want strings.Builder
+		for i := range 20 {
+			piece := strings.Repeat(string(rune('a'+i)), 10_000)
+			want.WriteString(piece)
+			c.pieces <- piece
+		}
+		close(c.pieces)
+		leader.wait()
+		reader.wait()
+		if slow.Body.String() != want.String() || reader.Body.String() != want.String() {
+			t.Errorf("of %d bytes the leader has %d and the reader %d", want.Len(), slow.Body.Len(), reader.Body.Len())
+		}
+	})
+}

@@ -270,14 +270,13 @@ const slow = 50 * time.Millisecond
 
 func (c *recorder) toClient(p []byte) (int, error) {
 	switch {
-	case c.silent || c.lagging && c.why == freshness.Kept || c.v.quiet:
+	case c.silent || c.lagging || c.v.quiet:
 		return len(p), nil
 	case c.gone:
 		return c.alone(p, http.ErrAbortHandler)
-	case c.lagging:
-		return len(p), nil
 	}
-	shared := c.mode == modeKeep && c.flight.Waited()
+	// Only what is kept can be sent later.
+	shared := c.mode == modeKeep && c.why == freshness.Kept && c.flight.Waited()
 	var began time.Time
 	if shared {
 		began = time.Now()
