@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
@@ -142,6 +143,26 @@ func TestStateOutlivesReload(t *testing.T) {
 	if diff := cmp.Diff([]int{429, 429, 429, 429}, got); diff != "" {
 		t.Errorf("after the reload (-want +got):\n%s", diff)
 	}
+}
+
+// Caddy cleans a configuration up while its last requests are still served.
+func TestCleanupLeavesRequestsInFlightAlone(t *testing.T) {
+	h := provisioned(t, fmt.Sprintf(`{"rate_limits":{%q:{"key":"all","rate":"1000/1m"}}}`, zoneName(t)))
+	var requests sync.WaitGroup
+	served := make(chan struct{}, 100)
+	requests.Go(func() {
+		for range cap(served) {
+			if err := h.ServeHTTP(httptest.NewRecorder(), prepared("GET", "http://a.example/"), ok200); err != nil {
+				t.Errorf("ServeHTTP: %v", err)
+			}
+			served <- struct{}{}
+		}
+	})
+	<-served
+	if err := h.Cleanup(); err != nil {
+		t.Error(err)
+	}
+	requests.Wait()
 }
 
 func TestRefusedConfigChangesNothing(t *testing.T) {

@@ -102,6 +102,7 @@ type Zone struct {
 	tiers    map[string]*rule
 	cost     float64 // if constant, or else zero
 	table    *table
+	held     bool     // table is counted as used; requests do not read it
 	counters sync.Map // of outcome to prometheus.Counter
 }
 
@@ -124,11 +125,11 @@ func (z *Zone) provision(ctx caddy.Context, name string) error {
 	} else {
 		z.template = newTemplate(z.Key, cmp.Or(z.IPv4Prefix, 32), cmp.Or(z.IPv6Prefix, 64))
 	}
-	held, _, err := tables.LoadOrNew(name, newTable)
+	pooled, _, err := tables.LoadOrNew(name, newTable)
 	if err != nil {
 		return err
 	}
-	z.table = held.(*table)
+	z.table, z.held = pooled.(*table), true
 	return nil
 }
 
@@ -279,9 +280,11 @@ func (z *Zone) graceMicros() float64 {
 // gatewayCount is how many gateways share the zone; zero means nobody knows.
 func (z *Zone) gatewayCount() int { return cmp.Or(z.gateways, z.ledger.Gateways()) }
 
+// cleanup lets go of the table. The pointer stays: requests of the outgoing
+// configuration may still be served, and read it.
 func (z *Zone) cleanup() {
-	if z.table != nil {
-		z.table = nil
+	if z.held {
+		z.held = false
 		_, _ = tables.Delete(z.name)
 	}
 }
