@@ -51,6 +51,9 @@ type Handler struct {
 	// `lb_try_duration`.
 	RetryBudget *RetryBudget `json:"retry_budget,omitempty"`
 
+	// Hedge sends slow requests to a second upstream. Default: none.
+	Hedge *Hedge `json:"hedge,omitempty"`
+
 	// Fallbacks are tried in order when the bridge refuses a request or no
 	// upstream could be reached. Default: an error, with status 503 where the
 	// bridge refuses.
@@ -151,6 +154,11 @@ func (h *Handler) provisionProxy(ctx caddy.Context) error {
 	}
 	h.proxy = mod.(*reverseproxy.Handler)
 	h.status = newProxyStatus(h.proxy.ProxyStatusName)
+	if h.Hedge != nil {
+		if err := h.Hedge.check(h.proxy); err != nil {
+			return fmt.Errorf("hedge: %w", err)
+		}
+	}
 	return check(h.proxy)
 }
 

@@ -30,6 +30,7 @@ func init() {
 //			wait <duration>
 //		}
 //		retry_budget <share> [<n>/s]|off
+//		hedge <duration>
 //		fallback respond <body>|<status> [<status>] {
 //			header <name> <value>
 //		}
@@ -69,7 +70,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 }
 
 // ours are the subdirectives that are not reverse_proxy's.
-var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "fallback"}
+var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "hedge", "fallback"}
 
 // split takes our segments out of d and leaves it at the start of the rest.
 func split(d *caddyfile.Dispenser) (own []caddyfile.Segment, err error) {
@@ -115,6 +116,9 @@ func (h *Handler) readOwn(helper httpcaddyfile.Helper, own []caddyfile.Segment) 
 		case "retry_budget":
 			h.RetryBudget = new(RetryBudget)
 			err = h.RetryBudget.read(d)
+		case "hedge":
+			h.Hedge = new(Hedge)
+			err = syntax.Duration(&h.Hedge.After)(d)
 		case "fallback":
 			err = h.readFallback(helper, d)
 		}

@@ -32,6 +32,9 @@ var (
 	retriesTotal = counter("retries_total",
 		"Retries that were sent, and those that the retry budget refused.",
 		"breaker", "result")
+	hedgesTotal = counter("hedges_total",
+		"Second attempts for slow requests, by whether they won, and those that the retry budget refused.",
+		"breaker", "result")
 	droppedTotal = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport", Subsystem: "breaker", Name: "announcements_dropped_total",
 		Help: "Changes of state that were not logged or reported because too many came at once.",
@@ -116,5 +119,5 @@ func (a *App) collectRoutes(ch chan<- prometheus.Metric) {
 }
 
 func (a *App) register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, retriesTotal, droppedTotal)
+	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, retriesTotal, hedgesTotal, droppedTotal)
 }

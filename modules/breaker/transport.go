@@ -60,6 +60,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errShut
 	}
 	x.stopped = ""
+	if x.h.hedges(req) {
+		return t.race(x, req, now)
+	}
 	try := x.begin(req, now)
 	res, err := t.inner.RoundTrip(req)
 	if err == nil && !x.clock.reached() {

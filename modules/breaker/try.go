@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -30,7 +31,8 @@ type try struct {
 	connecting bool
 	probe      bool
 	ended      bool
-	answer     time.Time // when the answer began; zero before
+	cancel     context.CancelFunc // ends the attempt where it has a context of its own
+	answer     time.Time          // when the answer began; zero before
 
 	out requestBody
 	in  responseBody
@@ -146,6 +148,9 @@ func (t *try) end(now time.Time) {
 	t.Duration = now.Sub(t.Began)
 	if w := t.x.card.Watch; w != nil {
 		w.End(&t.Attempt)
+	}
+	if t.cancel != nil {
+		t.cancel()
 	}
 }
 
