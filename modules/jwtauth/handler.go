@@ -221,11 +221,12 @@ func isPreflight(r *http.Request) bool {
 
 // identify writes the caller on the card and answers for the placeholders.
 func identify(r *http.Request, f *facts) {
-	exchange.Of(r).Identity = exchange.Identity{
+	x := exchange.Of(r)
+	x.Identity = exchange.Identity{
 		Subject: f.token.Subject, Issuer: f.issuer.name, TokenID: f.token.ID, Claims: f.token,
 	}
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(f.placeholder)
+		repl.Map(caller{x}.placeholder)
 	}
 }
 

@@ -268,3 +268,19 @@ func TestSeveralIssuers(t *testing.T) {
 		t.Errorf("an audience of the other issuer: %d, want 401", a.status)
 	}
 }
+
+// Of two directives on one request, the last to identify the caller counts.
+func TestTwoDirectivesOnOneRequest(t *testing.T) {
+	i := newIDP(t, "EdDSA")
+	g := start(t, i, "", `route {
+		jwt main
+		jwt main {
+			source header X-Second
+		}
+		header X-Id "{http.auth.user.id} {http.auth.user.tenant} {sallyport.subject}"
+	}`)
+	a := g.get(t, i.token(t), "X-Second", i.token(t, map[string]any{"sub": "bob", "tenant": 7}))
+	if got := a.header.Get("X-Id"); a.status != 200 || got != "bob 7 bob" {
+		t.Errorf("%d, placeholders %q, want those of the second", a.status, got)
+	}
+}

@@ -2,6 +2,8 @@ package jwtauth
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -65,20 +67,24 @@ func TestIssuerFails(t *testing.T) {
 			began := time.Now()
 			for range 8 {
 				wg.Go(func() {
+					asked := time.Now()
 					if a := g.get(t, unknown); a.status != 401 {
 						t.Errorf("unknown key: %d, want 401", a.status)
 					}
+					if took := time.Since(asked); took > 5*time.Second {
+						t.Errorf("unknown key: answered after %s, want about 2 s at most", took)
+					}
 				})
 			}
-			for range 200 {
+			requests := 0
+			for requests < 200 || soak() && time.Since(began) < time.Minute {
 				if a := g.get(t, tok); a.status != 200 {
 					t.Fatalf("known key: %d %s", a.status, a.body)
 				}
+				requests++
 			}
+			t.Logf("%d requests, none failed", requests)
 			wg.Wait()
-			if took := time.Since(began); took > 4*time.Second {
-				t.Errorf("it took %s", took)
-			}
 		})
 	}
 }
@@ -221,14 +227,10 @@ func TestFloodOfUnknownKeyIDs(t *testing.T) {
 	var sent atomic.Int64
 	for range 4 {
 		wg.Go(func() {
-			stranger := newKey(t, "EdDSA", "")
-			for n := 0; !stop.Load(); n++ {
-				raw, err := stranger.Sign(map[string]any{"alg": "ES256", "kid": time.Now().String()}, i.claims())
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				if a := g.get(t, raw); a.status != 401 {
+			_, rest, _ := strings.Cut(tok, ".")
+			for !stop.Load() {
+				header := `{"alg":"ES256","kid":"` + rand.Text() + `"}`
+				if a := g.get(t, base64.RawURLEncoding.EncodeToString([]byte(header))+"."+rest); a.status != 401 {
 					t.Errorf("unknown key: %d", a.status)
 					return
 				}

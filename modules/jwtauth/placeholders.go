@@ -4,26 +4,33 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 )
 
 const userPrefix = "http.auth.user."
 
-// placeholder answers for `{http.auth.user.*}`. Values are data: they are
-// never expanded again.
-func (f *facts) placeholder(key string) (any, bool) {
+// caller answers for `{http.auth.user.*}` from the card, which holds the caller
+// that was identified last. Values are data: they are never expanded again.
+type caller struct{ *exchange.Exchange }
+
+func (c caller) placeholder(key string) (any, bool) {
 	name, ours := strings.CutPrefix(key, userPrefix)
 	if !ours {
 		return nil, false
 	}
 	if name == "id" {
-		return f.token.Subject, true
+		return c.Identity.Subject, true
+	}
+	t, ok := c.Identity.Claims.(*token.Token)
+	if !ok {
+		return nil, false
 	}
 	p, err := token.ParsePath(name)
 	if err != nil {
 		return nil, false
 	}
-	v, ok := f.token.Lookup(p)
+	v, ok := t.Lookup(p)
 	if !ok {
 		return nil, false
 	}
