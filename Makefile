@@ -64,3 +64,7 @@ bench: build ## measure the chain against a bare reverse_proxy, in memory and un
 	@.tools/need.sh wrk=wrk
 	go test -run '^$$' -bench . ./test/bench
 	go run ./test/bench/wrk $(BINARY)
+
+.PHONY: verify-deploy
+verify-deploy: ## render the Kubernetes overlays, hold them against schemas and promises
+	cd test/deploy && go vet . && go test -count=1 .

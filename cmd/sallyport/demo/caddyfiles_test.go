@@ -2,8 +2,16 @@ package demo
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -11,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
@@ -54,10 +63,23 @@ func TestCaddyfilesAreFormatted(t *testing.T) {
 	}
 }
 
-// TestLocalCaddyfile runs caddyfiles/local.Caddyfile on ports of its own beside
-// a real Redis and the demo's stubs. The demo runs the quickstart.
-func TestLocalCaddyfile(t *testing.T) {
-	redis := redistest.Start(t)
+// TestCaddyfilesRun runs each environment's Caddyfile on ports and folders of
+// its own beside a real Redis and the demo's stubs. The demo runs the quickstart.
+func TestCaddyfilesRun(t *testing.T) {
+	files, err := filepath.Glob(folder + "*.Caddyfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "quickstart.Caddyfile" {
+			t.Run(name, func(t *testing.T) { runCaddyfile(t, file) })
+		}
+	}
+}
+
+func runCaddyfile(t *testing.T, file string) {
+	const password = "redis-secret"
+	redis := redistest.Start(t, "--requirepass", password)
 	var events bytes.Buffer
 	sink := NewSink("secret", io.Discard, &events)
 	issuer, err := NewIssuer("http://issuer.test")
@@ -65,60 +87,34 @@ func TestLocalCaddyfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	issuerURL := start(t, issuer)
-	site, probes := redistest.FreePort(t), redistest.FreePort(t)
-
-	source, err := os.ReadFile(folder + "local.Caddyfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	moved := strings.NewReplacer(
-		fmt.Sprintf("http://:%d", quickstartSite), fmt.Sprintf("http://:%d", site),
-		fmt.Sprintf("http://:%d", quickstartProbes), fmt.Sprintf("http://:%d", probes),
-	).Replace(string(source))
 	home := t.TempDir()
-	file := filepath.Join(home, "Caddyfile")
-	if err := os.WriteFile(file, []byte(moved), 0o600); err != nil {
+	moved, orders, probes := relocate(t, file, home)
+	redisFile := filepath.Join(home, "redis-password")
+	if err := os.WriteFile(redisFile, []byte(password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{
-		"REDIS_URL=redis://" + redis.Addr, "JWT_ISSUER=http://issuer.test", "JWKS_URL=" + issuerURL + "/jwks.json",
-		"JWT_AUDIENCE=" + audience, "UPSTREAMS=" + strings.TrimPrefix(start(t, &Upstream{Name: "orders-1"}), "http://"),
+		"REDIS_URL=redis://:" + password + "@" + redis.Addr, "REDIS_PASSWORD_FILE=" + redisFile,
+		"JWT_ISSUER=http://issuer.test", "JWKS_URL=" + issuerURL + "/jwks.json", "JWT_AUDIENCE=" + audience,
+		"UPSTREAMS=" + strings.TrimPrefix(start(t, &Upstream{Name: "orders-1"}), "http://"),
 		"AUDIT_EVENT_SINK_URL=" + start(t, sink), "AUDIT_EVENT_SINK_TOKEN=secret",
 		"CADDY_ADMIN=unix/" + filepath.Join(home, "admin.sock") + "|0600",
 	}
-	p := sallyportWith(t, home, env, "run", "--config", file)
+	p := sallyportWith(t, home, env, "run", "--config", moved)
 	p.until("serving initial configuration")
 
-	c := client(t, false)
-	answer := func(url, token string) (int, string) {
-		req, err := http.NewRequest(http.MethodGet, url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		res, err := c.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body)
-	}
-	_, token := answer(issuerURL+"/token?sub=alice", "")
-	orders := "http://" + net.JoinHostPort("127.0.0.1", fmt.Sprint(site)) + "/orders"
-	if status, body := answer(orders, strings.TrimSpace(token)); status != 200 || !strings.Contains(body, `"X-User-Id":"alice"`) {
+	_, token := ask(t, issuerURL+"/token?sub=alice", "")
+	if status, body := ask(t, orders, strings.TrimSpace(token)); status != 200 || !strings.Contains(body, `"X-User-Id":"alice"`) {
 		t.Errorf("with a token: %d %s, want 200 from an upstream that knows alice", status, body)
 	}
-	if status, body := answer(orders, ""); status != 401 {
+	if status, body := ask(t, orders, ""); status != 401 {
 		t.Errorf("without a token: %d %s, want 401", status, body)
 	}
-	if status, body := answer(fmt.Sprintf("http://127.0.0.1:%d/health/ready", probes), ""); status != 200 {
+	if status, body := ask(t, probes+"/health/ready", ""); status != 200 || strings.Contains(body, "degraded") {
 		t.Errorf("readiness: %d %s", status, body)
+	}
+	if status, body := ask(t, probes+"/metrics", ""); status != 200 || !strings.Contains(body, "sallyport_refusals_total") {
+		t.Errorf("metrics: %d without sallyport_refusals_total", status)
 	}
 	if code, printed := p.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM: exit code %d; printed:\n%s", code, printed)
@@ -129,6 +125,90 @@ func TestLocalCaddyfile(t *testing.T) {
 	for _, want := range []string{"http.request", "auth.refused"} {
 		if !strings.Contains(heard, want) {
 			t.Errorf("the sink has not heard of %s when the gateway has ended:\n%s", want, heard)
+		}
+	}
+}
+
+// relocate copies file to home with the addresses and paths that one machine
+// has only once replaced, and returns where its site and its probes are.
+func relocate(t *testing.T, file, home string) (moved, orders, probes string) {
+	t.Helper()
+	source, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, internal := redistest.FreePort(t), redistest.FreePort(t)
+	scheme := "http"
+	if bytes.Contains(source, []byte("https://:8443")) {
+		scheme = "https"
+		certificate(t, home)
+	}
+	text := strings.NewReplacer(
+		"http://:8080", fmt.Sprintf("http://127.0.0.1:%d", site),
+		// Any name: the balancer reaches the pod by its address.
+		"https://:8443", fmt.Sprintf("https://:%d", site),
+		"http://:9180", fmt.Sprintf("http://127.0.0.1:%d", internal),
+		"/run/secrets/tls", home,
+		"/run/sallyport/admin.sock", filepath.Join(home, "admin.sock"),
+		"/data/audit", filepath.Join(home, "spool"),
+		"shutdown_delay 10s", "shutdown_delay 1s",
+	).Replace(string(source))
+	moved = filepath.Join(home, "Caddyfile")
+	if err := os.WriteFile(moved, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return moved, fmt.Sprintf("%s://127.0.0.1:%d/orders", scheme, site), fmt.Sprintf("http://127.0.0.1:%d", internal)
+}
+
+// ask asks once. The gateway's certificate is of this test and nobody vouches for it.
+func ask(t *testing.T, url, token string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	c := client(t, false)
+	c.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// certificate writes tls.crt and tls.key for 127.0.0.1 to folder, as a Secret mounts them.
+func certificate(t *testing.T, folder string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "gateway"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"gateway"},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: der}, "tls.key": {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
