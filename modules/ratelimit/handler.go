@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -171,8 +172,9 @@ func (h *Handler) Validate() error {
 var errNoZone = errors.New("rate_limit has no zone; write zone <name> { key <template>; rate 100/1m }")
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	var room [4]ask
-	asks, missing, err := h.gather(room[:0], r)
+	v := visits.Get().(*visit)
+	asks, missing, err := h.gather(v.asks[:0], r)
+	defer v.leave(asks)
 	switch {
 	case err != nil:
 		return err
@@ -182,7 +184,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return next.ServeHTTP(w, r)
 	}
 	began := time.Now()
-	passed := h.take(asks, began)
+	passed := h.take(v, asks, began)
 	if h.communityMetrics {
 		h.countCommunity(asks, time.Since(began))
 	}
@@ -203,11 +205,24 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	return next.ServeHTTP(w, r)
 }
 
-func (h *Handler) take(asks []ask, now time.Time) (admitted bool) {
+func (h *Handler) take(v *visit, asks []ask, now time.Time) (admitted bool) {
 	if h.ledger == nil {
 		return takeLocal(asks, instant(now))
 	}
-	return h.takeShared(asks, now)
+	return h.takeShared(v, asks, now)
+}
+
+// visit is the working space of one request.
+type visit struct {
+	asks    [4]ask
+	errands [4]errand
+}
+
+var visits = sync.Pool{New: func() any { return new(visit) }}
+
+func (v *visit) leave(asks []ask) {
+	clear(v.asks[:min(len(asks), len(v.asks))])
+	visits.Put(v)
 }
 
 func (h *Handler) gatewayCount() int { return cmp.Or(h.Gateways, h.ledger.Gateways()) }

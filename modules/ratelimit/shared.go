@@ -13,7 +13,7 @@ const patience = 25 * time.Millisecond
 
 // takeShared charges every ask or none, in the Redis that the gateways share.
 // The asks are sorted by zone name.
-func (h *Handler) takeShared(asks []ask, start time.Time) (admitted bool) {
+func (h *Handler) takeShared(v *visit, asks []ask, start time.Time) (admitted bool) {
 	now := instant(start)
 	gateways := h.gatewayCount()
 	if !h.findAccounts(asks, start, now) {
@@ -24,7 +24,6 @@ func (h *Handler) takeShared(asks []ask, start time.Time) (admitted bool) {
 	}
 	open, no := consult(asks, now, gateways)
 	brown := open && !no && browned(asks)
-	var room [4]errand
 	var errands []errand
 	switch {
 	case brown:
@@ -33,7 +32,7 @@ func (h *Handler) takeShared(asks []ask, start time.Time) (admitted bool) {
 	case !open:
 		admitLocally(asks, now)
 	default:
-		errands = reserve(asks, room[:0])
+		errands = reserve(asks, v.errands[:0])
 	}
 	for i := range asks {
 		asks[i].account.mu.Unlock()
@@ -237,6 +236,7 @@ func (h *Handler) run(errands []errand, asks []ask, start time.Time, gateways in
 	for i := range errands {
 		errands[i].await(timer, gateways)
 	}
+	clear(errands)
 	timer.Stop()
 	timers.Put(timer)
 	end := time.Now()

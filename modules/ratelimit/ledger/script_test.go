@@ -1,0 +1,278 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/calendar"
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/slidinglog"
+	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
+)
+
+// steps is how long the comparisons run: SALLYPORT_ACCURACY=full runs a million.
+func steps(short int) int {
+	if os.Getenv("SALLYPORT_ACCURACY") == "full" {
+		return 1_000_000
+	}
+	return short
+}
+
+// call is one script call and what the core says about its answer.
+type call struct {
+	cmd   *redis.Cmd
+	check func(answer []int64) error
+}
+
+// replay sends calls in pipelines, and checks the answers in their order: the
+// core runs on the instant that the script has told.
+func replay(t *testing.T, client *redis.Client, n int, next func() call) {
+	t.Helper()
+	ctx := context.Background()
+	for done := 0; done < n; {
+		pipe := client.Pipeline()
+		var calls []call
+		for range min(256, n-done) {
+			c := next()
+			_ = pipe.Process(ctx, c.cmd)
+			calls = append(calls, c)
+		}
+		if _, err := pipe.Exec(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range calls {
+			answer, err := c.cmd.Int64Slice()
+			if err == nil {
+				err = c.check(answer)
+			}
+			if err != nil {
+				t.Fatalf("step %d: %v\n%v", done, err, c.cmd.Args()[2:])
+			}
+			done++
+		}
+	}
+}
+
+func dial(t *testing.T) *redis.Client {
+	t.Helper()
+	server := redistest.Start(t)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr, ReadTimeout: 10 * time.Second})
+	t.Cleanup(func() { _ = client.Close() })
+	for _, s := range []*Script{GCRA, Group} {
+		if err := client.ScriptLoad(context.Background(), s.text).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return client
+}
+
+func evalsha(s *Script, keys []string, args ...any) *redis.Cmd {
+	words := []any{"EVALSHA", s.sha, len(keys)}
+	for _, k := range keys {
+		words = append(words, k)
+	}
+	return redis.NewCmd(context.Background(), append(words, args...)...)
+}
+
+func differ(what string, got int64, want float64) error {
+	if got != int64(want) {
+		return fmt.Errorf("%s is %d, the core says %v", what, got, want)
+	}
+	return nil
+}
+
+func TestGCRAScriptIsTheCore(t *testing.T) {
+	client := dial(t)
+	rng := rand.New(rand.NewPCG(7, 7))
+	type bucket struct {
+		gcra.Limit
+		tat     float64
+		expires float64 // Redis drops the key no earlier than this
+		known   bool
+	}
+	buckets := make([]bucket, 40)
+	for i := range buckets {
+		// Windows long enough that no key expires during the test.
+		buckets[i].Limit = gcra.Of(1+rng.Int64N(5000), time.Duration(600+rng.IntN(86400))*time.Second, 1+rng.Int64N(800))
+	}
+	replay(t, client, steps(30_000), func() call {
+		i := rng.IntN(len(buckets))
+		b := &buckets[i]
+		cost, count := float64(rng.IntN(4)), float64(rng.IntN(5))
+		forced, age := 0.0, float64(rng.IntN(5000))
+		if rng.IntN(4) == 0 {
+			forced = float64(rng.IntN(9) - 3)
+		}
+		grace := float64(rng.IntN(2) * 2000)
+		cmd := evalsha(GCRA, []string{"b" + strconv.Itoa(i)}, b.Every, b.Depth, cost, count, forced, age, 0, 0, grace)
+		return call{cmd, func(a []int64) error {
+			now := float64(a[3])
+			tat := b.tat
+			if !b.known || tat <= now {
+				// The key may be gone or not; both mean a full bucket. A TAT in
+				// the past matters to a debit with an age only.
+				tat = math.Min(tat, now)
+			}
+			switch {
+			case forced > 0:
+				tat = b.Debit(tat, now, forced, age)
+			case forced < 0:
+				tat = b.Refund(tat, -forced)
+			}
+			admitted := int64(0)
+			if cost > 0 {
+				admitted = b.Fits(tat, now, cost, grace, int64(count))
+			}
+			if admitted > 0 {
+				tat = b.Spend(tat, now, cost*float64(admitted))
+			}
+			wait := math.Ceil(b.Spend(tat, now, cost) - b.Depth - now)
+			b.tat, b.known = tat, true
+			for _, err := range []error{
+				differ("admitted", a[0], float64(admitted)), differ("wait", a[1], wait), differ("TAT", a[2], math.Ceil(math.Max(tat, now))),
+			} {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	})
+}
+
+func TestGroupScriptIsTheCores(t *testing.T) {
+	client := dial(t)
+	rng := rand.New(rand.NewPCG(8, 8))
+	const limitL, limitC, window = 50, 400, 200_000.0
+	bucket := gcra.Of(100, time.Hour, 60)
+	var tat float64
+	var log slidinglog.Log
+	var count calendar.Count
+	reset := true
+	replay(t, client, steps(20_000), func() call {
+		cost := float64(1 + rng.IntN(3))
+		keys := []string{"{x}g", "{x}l", "{x}c"}
+		// A period of ten milliseconds, so that the test sees many.
+		cmd := evalsha(Group, keys,
+			"g", bucket.Every, bucket.Depth, cost, 1, refundOf(rng, cost), 0, 0, 0, 0,
+			"l", limitL, window, cost, 1, 0, 0, 0, 0, 0,
+			"c", limitC, 0, cost, 1, 0, 8e14, 9e14, 0, 0)
+		forced := cmd.Args()[3+len(keys)+5].(float64)
+		return call{cmd, func(a []int64) error {
+			now := float64(a[0])
+			if reset {
+				tat, reset = now, false
+			}
+			if forced < 0 {
+				tat = bucket.Refund(tat, -forced)
+			}
+			fits := bucket.Fits(tat, now, cost, 0, 1) == 1 &&
+				log.Count(now, window)+int(cost) <= limitL && count.At(8e14)+cost <= limitC
+			if fits {
+				tat = bucket.Spend(tat, now, cost)
+				log.Spend(now, int(cost))
+				count.Spend(8e14, cost)
+			}
+			if fits != (a[1] == 1) {
+				return fmt.Errorf("admitted is %d, the cores say %v", a[1], fits)
+			}
+			for _, err := range []error{
+				differ("wait of the bucket", a[2], math.Ceil(bucket.Spend(tat, now, cost)-bucket.Depth-now)),
+				differ("TAT", a[3], math.Ceil(math.Max(tat, now))),
+				differ("wait of the log", a[4], log.Wait(limitL, window, now, int(cost))),
+				differ("use of the log", a[5], float64(log.Count(now, window))),
+				differ("wait of the calendar", a[6], count.Wait(limitC, 8e14, now, cost)),
+				differ("use of the calendar", a[7], count.At(8e14)),
+			} {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}}
+	})
+}
+
+// refundOf now and then gives back, so that the test does not end refused.
+func refundOf(rng *rand.Rand, cost float64) float64 {
+	if rng.IntN(3) == 0 {
+		return -cost
+	}
+	return 0
+}
+
+func TestCalendarScriptGoesByTheServersClock(t *testing.T) {
+	client := dial(t)
+	ctx := context.Background()
+	now, err := client.Time(ctx).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := float64(now.UnixMicro() - 1_700_000_000_000_000)
+	for _, c := range []struct {
+		name             string
+		start, end, next float64
+		wait             float64
+	}{
+		{"in the period", at - 1e6, at + 100e6, at + 200e6, 100e6},
+		{"the gateway's clock is behind", at - 100e6, at - 1e6, at + 200e6, 200e6},
+		{"the gateway's clock is ahead", at + 50e6, at + 100e6, at + 200e6, 50e6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := evalsha(Group, []string{c.name}, "c", 1, c.start, 1, 1, 0, c.end, c.next, 0, 0)
+			if err := client.Process(ctx, cmd); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := cmd.Int64Slice()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if wait := float64(answer[2]); answer[1] != 1 || wait > c.wait || wait < c.wait-5e6 {
+				t.Errorf("admitted %d, wait of the next one %v; want 1 and about %v", answer[1], wait, c.wait)
+			}
+		})
+	}
+}
+
+func TestLostBucketIsRestoredFromTheHint(t *testing.T) {
+	client := dial(t)
+	ctx := context.Background()
+	ask := func(hint, floor float64) int64 {
+		t.Helper()
+		cmd := evalsha(GCRA, []string{"k"}, 1e6, 10e6, 1, 1, 0, 0, hint, floor, 0)
+		if err := client.Process(ctx, cmd); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := cmd.Int64Slice()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer[0] == 1 {
+			return answer[2]
+		}
+		return 0
+	}
+	var seen int64
+	for range 10 {
+		seen = ask(0, 0)
+	}
+	client.FlushAll(ctx)
+	if ask(float64(seen), 0) != 0 {
+		t.Error("an emptied Redis admits what the bucket had given already")
+	}
+	client.FlushAll(ctx)
+	if ask(0, 0) == 0 {
+		t.Fatal("a fresh bucket refuses")
+	}
+	if ask(float64(seen), float64(seen)) != 0 {
+		t.Error("a replica that lacks writes admits what the bucket had given already")
+	}
+}
