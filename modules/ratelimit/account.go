@@ -10,7 +10,7 @@ import (
 const (
 	// alpha is the share of what is left that all gateways together may admit
 	// before Redis has heard of it.
-	alpha = 0.5
+	alpha = 0.4
 	// grace is how many microseconds early a request may be admitted in
 	// adaptive mode: about what a debit that travels is late.
 	grace = 2000
@@ -32,6 +32,7 @@ type account struct {
 	tat    float64 // of a bucket, as last answered, on the local clock
 	server float64 // the same on the server's clock
 	unsure bool    // Redis may have less than server says
+	way    float64 // how long a call takes to get there, on average
 	used   float64 // of the other kinds
 
 	unsent float64 // may be negative: a refund

@@ -26,7 +26,8 @@ type ask struct {
 	left int64
 	full float64
 
-	charged bool // the cost has been taken
+	charged bool    // the cost has been taken
+	at      float64 // when Redis decided, by its clock; zero if it did not
 
 	shard   *shard
 	entry   *entry // good while shard is locked

@@ -25,7 +25,7 @@ type bundled struct {
 // Fill implements ledger.Command.
 func (b *bundle) Fill(c *ledger.Call) bool {
 	if b.try.state.Load() == refused {
-		tries.Put(b.try)
+		b.try.free()
 		return false
 	}
 	now := time.Now()
@@ -43,7 +43,7 @@ func (b *bundle) Fill(c *ledger.Call) bool {
 func (b *bundle) Settle(answer []int64, err error) {
 	yes := false
 	if err == nil {
-		yes = answer[1] > 0
+		yes, b.try.at = answer[1] > 0, float64(answer[0])
 		for i := range b.items {
 			it := &b.items[i]
 			it.wait = float64(answer[2+2*i])

@@ -38,7 +38,7 @@ func (a *account) Fill(c *ledger.Call) bool {
 	a.unsent, a.flight = 0, f
 	now := time.Now()
 	f.sent = instant(now)
-	count, age := float64(len(f.tries)), math.Max(f.sent-f.since, 0)
+	count, age := float64(len(f.tries)), math.Max(f.sent-f.since, 0)+a.way
 	if a.rule.kind != bucket {
 		c.Reset(ledger.Group)
 		a.itemLocked(c, now, f.cost, count, f.debit, "")
@@ -174,6 +174,7 @@ func (a *account) answeredLocked(f *flight, answer []int64) {
 		overshoot.Observe(over)
 	}
 	for i, t := range f.tries {
+		t.at = float64(now)
 		a.correctLocked(t.settle(int64(i) < admitted, float64(wait), nil))
 	}
 }
@@ -182,8 +183,10 @@ func (a *account) answeredLocked(f *flight, answer []int64) {
 // about requests of this cost.
 func (a *account) learnLocked(sent, cost, wait, state, now float64) {
 	a.known, a.unsure = true, false
+	received := instant(time.Now())
+	a.way += ((received-sent)/2 - a.way) / 8
 	if a.rule.kind == bucket {
-		a.server, a.tat = state, instant(time.Now())+(state-now)
+		a.server, a.tat = state, received+(state-now)
 		a.own.tat = a.tat
 	} else {
 		a.used = state

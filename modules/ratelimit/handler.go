@@ -79,6 +79,7 @@ type Handler struct {
 	zones    []*Zone
 	ledger   *ledger.Ledger // nil where limits are kept in memory
 	patience time.Duration
+	waits    waits
 	after    bool // some zone has something to do after the answer
 
 	ctx              caddy.Context

@@ -23,7 +23,7 @@ var (
 		Buckets:   []float64{1, 2, 5, 10, 20, 50, 100, 1000},
 	})
 
-	waits = prometheus.NewHistogram(prometheus.HistogramOpts{
+	waitSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace: "sallyport",
 		Subsystem: "ratelimit",
 		Name:      "wait_seconds",
@@ -43,5 +43,5 @@ func register(reg prometheus.Registerer) error {
 	if err := instrument.Register(reg, ledger.Collectors()...); err != nil {
 		return err
 	}
-	return instrument.Register(reg, decisions, evictions, overshoot, waits)
+	return instrument.Register(reg, decisions, evictions, overshoot, waitSeconds)
 }

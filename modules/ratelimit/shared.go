@@ -2,7 +2,6 @@ package ratelimit
 
 import (
 	"math"
-	"sync"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
@@ -32,7 +31,7 @@ func (h *Handler) takeShared(v *visit, asks []ask, start time.Time) (admitted bo
 	case !open:
 		admitLocally(asks, now)
 	default:
-		errands = reserve(asks, v.errands[:0])
+		errands = h.reserve(asks, v.errands[:0])
 	}
 	for i := range asks {
 		asks[i].account.mu.Unlock()
@@ -163,7 +162,7 @@ type errand struct {
 
 // reserve queues a try for each ask that only Redis can decide, and keeps the
 // tokens of the others until it has.
-func reserve(asks []ask, errands []errand) []errand {
+func (h *Handler) reserve(asks []ask, errands []errand) []errand {
 	for i := range asks {
 		a := &asks[i]
 		if a.verdict == certainYes {
@@ -182,7 +181,7 @@ func reserve(asks []ask, errands []errand) []errand {
 				e.count++
 			}
 		}
-		errands = append(errands, e.queue(a))
+		errands = append(errands, e.queue(a, h.waits.try(a.cost)))
 	}
 	return errands
 }
@@ -199,8 +198,8 @@ func taken(errands []errand, a *ask) bool {
 }
 
 // queue sends the errand on its way. The accounts are locked.
-func (e errand) queue(first *ask) errand {
-	e.try = newTry(first.cost)
+func (e errand) queue(first *ask, t *try) errand {
+	e.try = t
 	if e.count == 1 && first.rule.kind != concurrent {
 		e.ask = first
 		first.account.waiting = append(first.account.waiting, e.try)
@@ -218,12 +217,6 @@ func (e errand) queue(first *ask) errand {
 	return e
 }
 
-var timers = sync.Pool{New: func() any {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
-}}
-
 // run waits for the errands, at most for the handler's patience, and settles all asks.
 func (h *Handler) run(errands []errand, asks []ask, start time.Time, gateways int) bool {
 	for i := range errands {
@@ -231,16 +224,14 @@ func (h *Handler) run(errands []errand, asks []ask, start time.Time, gateways in
 			e.bundle.Reject()
 		}
 	}
-	timer := timers.Get().(*time.Timer)
-	timer.Reset(h.patience)
+	timer := h.waits.timer(h.patience)
 	for i := range errands {
 		errands[i].await(timer, gateways)
 	}
 	clear(errands)
-	timer.Stop()
-	timers.Put(timer)
+	h.waits.stop(timer)
 	end := time.Now()
-	waits.Observe(end.Sub(start).Seconds())
+	waitSeconds.Observe(end.Sub(start).Seconds())
 	passed := allPass(asks)
 	now := instant(end)
 	for i := range asks {

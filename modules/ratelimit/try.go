@@ -4,12 +4,14 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 )
 
 // try is one request that waits for Redis.
 type try struct {
+	home *sync.Pool
 	cost float64
 	// state decides who has the last word: the answer or the request that
 	// stops waiting.
@@ -19,6 +21,7 @@ type try struct {
 	// Set before done is signalled.
 	admitted bool
 	wait     float64
+	at       float64 // when Redis decided, by its clock
 	err      error
 }
 
@@ -29,13 +32,32 @@ const (
 	refused        // the request went away
 )
 
-var tries = sync.Pool{New: func() any { return &try{done: make(chan struct{}, 1)} }}
+// waits keeps tries and timers for the next request of a handler.
+type waits struct{ tries, timers sync.Pool }
 
-func newTry(cost float64) *try {
-	t := tries.Get().(*try)
+func (w *waits) try(cost float64) *try {
+	t, ok := w.tries.Get().(*try)
+	if !ok {
+		t = &try{home: &w.tries, done: make(chan struct{}, 1)}
+	}
 	t.cost, t.admitted, t.wait, t.err = cost, false, 0, nil
 	t.state.Store(waiting)
 	return t
+}
+
+func (t *try) free() { t.home.Put(t) }
+
+func (w *waits) timer(d time.Duration) *time.Timer {
+	if t, ok := w.timers.Get().(*time.Timer); ok {
+		t.Reset(d)
+		return t
+	}
+	return time.NewTimer(d)
+}
+
+func (w *waits) stop(t *time.Timer) {
+	t.Stop()
+	w.timers.Put(t)
 }
 
 // settle tells the request, or returns the tokens to charge (or, negative, to
@@ -56,7 +78,7 @@ func (t *try) settle(yes bool, wait float64, err error) (charge float64) {
 	case !yes && t.state.Load() == admitted:
 		charge = t.cost
 	}
-	tries.Put(t)
+	t.free()
 	return charge
 }
 
@@ -70,7 +92,7 @@ func liveTries(list []*try) []*try {
 	live := list[:0]
 	for _, t := range list {
 		if t.state.Load() == refused {
-			tries.Put(t)
+			t.free()
 			continue
 		}
 		live = append(live, t)

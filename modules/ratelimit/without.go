@@ -29,13 +29,13 @@ func (e *errand) await(timer *time.Timer, gateways int) {
 	default:
 		e.answered()
 	}
-	tries.Put(e.try)
+	e.try.free()
 }
 
 // answered hands what Redis decided to the asks.
 func (e *errand) answered() {
 	for i, a := range e.asks[:e.count] {
-		a.source, a.charged = "redis", e.try.admitted
+		a.source, a.charged, a.at = "redis", e.try.admitted, e.try.at
 		wait := e.try.wait
 		if e.bundle != nil {
 			wait = e.bundle.items[i].wait

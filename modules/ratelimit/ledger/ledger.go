@@ -254,3 +254,6 @@ func (l *Ledger) look() {
 	default:
 	}
 }
+
+// Close closes the client, for those who own it.
+func (l *Ledger) Close() error { return l.client.Close() }

@@ -1,0 +1,255 @@
+package ratelimit
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
+	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
+)
+
+// full says that the long forms run: `make accuracy` sets it.
+func full() bool { return os.Getenv("SALLYPORT_ACCURACY") == "full" }
+
+func decisionsWanted() int {
+	if full() {
+		return 1_000_000
+	}
+	return 20_000
+}
+
+// arrival is one request of a traffic pattern.
+type arrival struct {
+	after time.Duration // since the one before
+	node  int
+	key   int
+	cost  float64
+}
+
+// pattern makes the arrivals for a limit of 100 per second with a burst of 100.
+type pattern struct {
+	name string
+	next func(rng *rand.Rand, nodes, i int) arrival
+}
+
+func poisson(rng *rand.Rand, perSecond float64) time.Duration {
+	return time.Duration(rng.ExpFloat64() / perSecond * float64(time.Second))
+}
+
+func steady(name string, perSecond float64) pattern {
+	return pattern{name, func(rng *rand.Rand, nodes, _ int) arrival {
+		return arrival{poisson(rng, perSecond), rng.IntN(nodes), 0, 1}
+	}}
+}
+
+var patterns = []pattern{
+	steady("Poisson 0.8 r", 80),
+	steady("Poisson 1.0 r", 100),
+	steady("Poisson 2.0 r", 200),
+	steady("Poisson 10 r", 1000),
+	{"90 % on one node", func(rng *rand.Rand, nodes, _ int) arrival {
+		node := 0
+		if rng.IntN(10) == 0 {
+			node = rng.IntN(nodes)
+		}
+		return arrival{poisson(rng, 80), node, 0, 1}
+	}},
+	{"on/off 6 r", func(rng *rand.Rand, nodes, i int) arrival {
+		wait := poisson(rng, 600)
+		if i%600 == 0 {
+			wait += 2 * time.Second
+		}
+		return arrival{wait, rng.IntN(nodes), 0, 1}
+	}},
+	{"110 in 10 ms", func(rng *rand.Rand, nodes, i int) arrival {
+		wait := time.Duration(rng.ExpFloat64() * 90 * float64(time.Microsecond))
+		if i%110 == 0 {
+			wait += 1500 * time.Millisecond
+		}
+		return arrival{wait, rng.IntN(nodes), 0, 1}
+	}},
+	{"Zipf keys", func(rng *rand.Rand, nodes, _ int) arrival {
+		return arrival{poisson(rng, 1000), rng.IntN(nodes), int(rand.NewZipf(rng, 1.3, 1, 500).Uint64()), 1}
+	}},
+	{"costs 1 to 5", func(rng *rand.Rand, nodes, _ int) arrival {
+		return arrival{poisson(rng, 40), rng.IntN(nodes), 0, float64(1 + rng.IntN(5))}
+	}},
+}
+
+// simulation is a run of several gateways on the virtual clock.
+type simulation struct {
+	mode  string
+	nodes int
+	sim   *simRedis
+}
+
+// handler is a gateway of the simulation: the real one, but for the wire.
+func (s *simulation) handler(t *testing.T) *Handler {
+	z := &Zone{name: "z", Key: "all", Rate: "100/1s", Mode: s.mode}
+	if err := z.check(); err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:1", MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dialer: s.sim.dial, MaxRetries: -1, PoolSize: 8, Protocol: 2, DisableIdentity: true,
+		ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+	})
+	h := &Handler{Gateways: s.nodes, patience: time.Minute, zones: []*Zone{z}}
+	h.share(ledger.New(client, "sim:", nil))
+	z.gateways = s.nodes
+	h.ledger.Start()
+	return h
+}
+
+func (s *simulation) run(t *testing.T, p pattern, decisions int) (v verdicts) {
+	t.Helper()
+	var trace []seen
+	// A fresh pseudo-random sequence for each run, the same in every run.
+	rng := rand.New(rand.NewPCG(uint64(s.nodes), uint64(len(p.name))))
+	s.sim.rng = rand.New(rand.NewPCG(1, uint64(s.nodes)))
+	s.sim.tats, s.sim.nodes = map[string]float64{}, map[string]bool{}
+	synctest.Test(t, func(t *testing.T) {
+		// Bubbles begin in the year 2000, before all instants.
+		time.Sleep(time.Until(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)))
+		handlers := make([]*Handler, s.nodes)
+		for i := range handlers {
+			handlers[i] = s.handler(t)
+			<-handlers[i].ledger.Asked()
+		}
+		var mu sync.Mutex
+		var running sync.WaitGroup
+		for i := range decisions {
+			a := p.next(rng, s.nodes, i)
+			time.Sleep(a.after)
+			running.Go(func() {
+				one := decide(handlers[a.node], a)
+				mu.Lock()
+				trace = append(trace, one)
+				mu.Unlock()
+			})
+		}
+		running.Wait()
+		for _, h := range handlers {
+			h.ledger.Stop()
+		}
+		s.close(handlers)
+	})
+	return oracle(gcra.Of(100, time.Second, 100), trace)
+}
+
+func (s *simulation) close(handlers []*Handler) {
+	for _, h := range handlers {
+		_ = h.ledger.Close()
+	}
+}
+
+// decide is what ServeHTTP does between gather and the answer.
+func decide(h *Handler, a arrival) seen {
+	var v visit
+	start := time.Now()
+	asks := append(v.asks[:0], ask{zone: h.zones[0], rule: h.zones[0].rule, key: fmt.Sprint("key", a.key), cost: a.cost})
+	passed := h.take(&v, asks, start)
+	at := instant(start)
+	if asks[0].source == "redis" {
+		at = asks[0].at // of the simulation, or of this machine: the same clock
+	}
+	return seen{
+		key: a.key, at: at, end: instant(time.Now()), cost: a.cost, admitted: passed,
+		waited: asks[0].source == "redis", fallbacked: asks[0].source == "fallback",
+	}
+}
+
+func TestAccuracySimulated(t *testing.T) {
+	for _, mode := range []string{"adaptive", "strict"} {
+		for _, nodes := range []int{4, 10} {
+			for _, p := range patterns {
+				t.Run(fmt.Sprintf("%s N=%d %s", mode, nodes, p.name), func(t *testing.T) {
+					s := &simulation{mode: mode, nodes: nodes, sim: &simRedis{rtt: 600 * time.Microsecond}}
+					v := s.run(t, p, decisionsWanted())
+					t.Log(v)
+					if v.falselyLate != 0 {
+						t.Errorf("%d refusals although the token had been there for over 2 ms", v.falselyLate)
+					}
+					if v.over > 5 {
+						t.Errorf("%.2f tokens beyond the burst of 100, want at most 5", v.over)
+					}
+					if v.fallbacks != 0 {
+						t.Errorf("%d decisions of the fallback while Redis answers", v.fallbacks)
+					}
+				})
+			}
+		}
+	}
+}
+
+// Traffic on a real Redis, several gateways in one process: what the
+// simulation leaves out is the wire, the script and the scheduler.
+func TestAccuracyOnRedis(t *testing.T) {
+	server := redistest.Start(t)
+	keys, perSecond, lasting := 40, 60.0, 3*time.Second
+	if full() {
+		keys, lasting = 60, 60*time.Second
+	}
+	for _, mode := range []string{"strict", "adaptive"} {
+		for _, nodes := range []int{4, 10} {
+			t.Run(fmt.Sprintf("%s N=%d", mode, nodes), func(t *testing.T) {
+				handlers := make([]*Handler, nodes)
+				for i := range handlers {
+					handlers[i] = gateway(t, server.Addr, fmt.Sprintf(`{"gateways":%d,"rate_limits":{%q:{"key":"all","rate":"100/1s","burst":100,"mode":%q}}}`, nodes, zoneName(t), mode))
+					handlers[i].patience = time.Minute
+				}
+				v := drive(handlers, keys, perSecond, lasting)
+				t.Log(v)
+				// The scheduler of a busy machine delays gateways by more than a
+				// request waits; what it cannot do is admit too much.
+				if v.over > 5 || mode == "strict" && v.over > 0.01 {
+					t.Errorf("%.2f tokens beyond the burst of 100", v.over)
+				}
+				if v.rate(v.falselyLate) > 0.1 || mode == "strict" && v.falsely > 0 {
+					t.Errorf("false positives %.4f %%, later than 2 ms %.4f %%", v.rate(v.falsely), v.rate(v.falselyLate))
+				}
+			})
+		}
+	}
+}
+
+// drive sends Poisson traffic for each key, from each node, at up to twice the
+// limit, in bursts that a sleeping scheduler makes on its own.
+func drive(handlers []*Handler, keys int, perSecond float64, lasting time.Duration) verdicts {
+	var mu sync.Mutex
+	var trace []seen
+	var clients sync.WaitGroup
+	until := time.Now().Add(lasting)
+	for n, h := range handlers {
+		clients.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(n), 99))
+			var mine []seen
+			var running sync.WaitGroup
+			for now := time.Now(); now.Before(until); now = time.Now() {
+				load := perSecond * (0.5 + 2*rng.Float64()) * float64(keys)
+				time.Sleep(poisson(rng, load/float64(len(handlers))*4))
+				running.Go(func() {
+					one := decide(h, arrival{key: int(now.UnixNano()) % keys, cost: 1})
+					mu.Lock()
+					mine = append(mine, one)
+					mu.Unlock()
+				})
+			}
+			running.Wait()
+			mu.Lock()
+			trace = append(trace, mine...)
+			mu.Unlock()
+		})
+	}
+	clients.Wait()
+	return oracle(gcra.Of(100, time.Second, 100), trace)
+}

@@ -1,0 +1,151 @@
+package ratelimit
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
+)
+
+// simRedis speaks as much of Redis' protocol as a gateway needs, on pipes and
+// on the virtual clock of a synctest bubble, and computes with package gcra:
+// that the real script is the same is what ledger's tests show. The way there
+// and back takes rtt, with jitter.
+type simRedis struct {
+	rtt time.Duration
+	// deaf ignores the age of debits, as a control.
+	deaf bool
+
+	mu    sync.Mutex // guards what follows
+	rng   *rand.Rand
+	tats  map[string]float64
+	nodes map[string]bool
+	calls int
+	last  float64
+}
+
+func (s *simRedis) dial(context.Context, string, string) (net.Conn, error) {
+	near, far := net.Pipe()
+	go s.serve(far)
+	return near, nil
+}
+
+func (s *simRedis) half() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Duration(float64(s.rtt) / 2 * (0.85 + 0.3*s.rng.ExpFloat64()))
+}
+
+func (s *simRedis) serve(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReaderSize(conn, 1<<16)
+	for {
+		words, err := readCommand(in)
+		if err != nil {
+			return
+		}
+		time.Sleep(s.half())
+		out := s.execute(words)
+		for in.Buffered() > 0 { // the rest of the pipeline
+			if words, err = readCommand(in); err != nil {
+				return
+			}
+			out += s.execute(words)
+		}
+		time.Sleep(s.half())
+		if _, err := io.WriteString(conn, out); err != nil {
+			return
+		}
+	}
+}
+
+func readCommand(in *bufio.Reader) ([]string, error) {
+	count, err := readNumber(in, '*')
+	if err != nil {
+		return nil, err
+	}
+	words := make([]string, count)
+	for i := range words {
+		size, err := readNumber(in, '$')
+		if err != nil {
+			return nil, err
+		}
+		text := make([]byte, size+2)
+		if _, err := io.ReadFull(in, text); err != nil {
+			return nil, err
+		}
+		words[i] = string(text[:size])
+	}
+	return words, nil
+}
+
+func readNumber(in *bufio.Reader, kind byte) (int, error) {
+	line, err := in.ReadString('\n')
+	if err != nil || line[0] != kind {
+		return 0, fmt.Errorf("line %q: %w", line, err)
+	}
+	return strconv.Atoi(strings.TrimSpace(line[1:]))
+}
+
+func (s *simRedis) execute(words []string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch strings.ToUpper(words[0]) {
+	case "EVAL": // the heartbeat
+		s.nodes[words[5]] = true
+		secret := words[7]
+		return fmt.Sprintf("*2\r\n:%d\r\n$%d\r\n%s\r\n", len(s.nodes), len("secret"), "secret"+secret[:0])
+	case "EVALSHA":
+		s.calls++
+		args := make([]float64, 9)
+		for i := range args {
+			args[i], _ = strconv.ParseFloat(words[4+i], 64)
+		}
+		return s.take(words[3], args)
+	case "PING":
+		return "+PONG\r\n"
+	case "ZREM":
+		return ":1\r\n"
+	}
+	return "-ERR unknown command\r\n"
+}
+
+// take is gcra.lua.
+func (s *simRedis) take(key string, args []float64) string {
+	l := gcra.Limit{Every: args[0], Depth: args[1]}
+	cost, count, forced, age, grace := args[2], args[3], args[4], args[5], args[8]
+	if s.deaf {
+		age = 0
+	}
+	// No two calls at one instant, or the oracle could not tell their order.
+	now := math.Max(math.Floor(instant(time.Now())), s.last+1)
+	s.last = now
+	tat, known := s.tats[key]
+	if !known {
+		tat = math.Min(args[6], now+l.Depth)
+	}
+	switch {
+	case forced > 0:
+		tat = l.Debit(tat, now, forced, age)
+	case forced < 0:
+		tat = l.Refund(tat, -forced)
+	}
+	admitted := int64(0)
+	if cost > 0 && count > 0 {
+		if admitted = l.Fits(tat, now, cost, grace, int64(count)); admitted > 0 {
+			tat = l.Spend(tat, now, cost*float64(admitted))
+		}
+	}
+	s.tats[key] = tat
+	wait := math.Ceil(l.Spend(tat, now, cost) - l.Depth - now)
+	return fmt.Sprintf("*4\r\n:%d\r\n:%.0f\r\n:%.0f\r\n:%.0f\r\n", admitted, wait, math.Ceil(math.Max(tat, now)), now)
+}
