@@ -63,10 +63,7 @@ func TestControlClientClocks(t *testing.T) {
 
 // twoBuckets is the sliding counter of many limiters: this window's count and a
 // share of the last one's.
-type twoBuckets struct {
-	window       float64
-	now, last, n float64
-}
+type twoBuckets struct{ window, last, n float64 }
 
 func (b *twoBuckets) take(now, window, limit float64) bool {
 	switch w := math.Floor(now / window); {

@@ -94,9 +94,8 @@ func TestGCRAScriptIsTheCore(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	type bucket struct {
 		gcra.Limit
-		tat     float64
-		expires float64 // Redis drops the key no earlier than this
-		known   bool
+		tat   float64
+		known bool
 	}
 	buckets := make([]bucket, 40)
 	for i := range buckets {
