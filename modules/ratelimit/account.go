@@ -39,6 +39,7 @@ type account struct {
 	since  float64 // when the oldest unsent token was admitted
 	held   float64 // kept for requests that other zones have not admitted yet
 
+	epoch      int64   // of the last reset that was heard of
 	denied     float64 // until when Redis is sure to refuse ...
 	deniedCost float64 // ... this cost or more
 
@@ -94,6 +95,21 @@ const (
 	certainNo
 )
 
+// nameLocked gives the account its key in Redis.
+func (a *account) nameLocked(secret *ledger.Secret, z *Zone, key string) {
+	if a.secret != secret {
+		a.name = a.ledger.Key(secret, z.Key, key, z.name+":"+algorithms[a.rule.kind])
+		a.secret, a.known = secret, false
+	}
+}
+
+// forgetLocked drops what is known of the key, since an operator has reset it.
+func (a *account) forgetLocked() {
+	a.known, a.unsure, a.denied, a.server, a.unsent = false, false, 0, 0, 0
+	a.own = memo{held: a.own.held}
+	a.epoch = a.ledger.Epoch()
+}
+
 // chargeLocked notes tokens that Redis is to hear of. Negative ones are a refund.
 func (a *account) chargeLocked(now, cost float64) {
 	switch {
@@ -109,6 +125,10 @@ func (a *account) chargeLocked(now, cost float64) {
 
 // useLocked takes over the settings of the newest request.
 func (a *account) useLocked(r *rule, grace float64) {
+	if a.epoch != a.ledger.Epoch() {
+		// Somebody was reset: ask again, rather than refuse by what was.
+		a.epoch, a.denied, a.known, a.server = a.ledger.Epoch(), 0, false, 0
+	}
 	if !a.rule.same(r) {
 		a.denied = 0 // what was certain under the old limit is not under the new one
 	}

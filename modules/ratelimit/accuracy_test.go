@@ -24,7 +24,7 @@ func decisionsWanted() int {
 	if full() {
 		return 1_000_000
 	}
-	return 20_000
+	return 6_000
 }
 
 // arrival is one request of a traffic pattern.

@@ -31,6 +31,20 @@ var (
 		Buckets:   []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05},
 	})
 
+	audited = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "sallyport",
+		Subsystem: "ratelimit",
+		Name:      "audited_total",
+		Help:      "Refusals without asking Redis that were checked with it afterwards: one in a thousand.",
+	})
+
+	falsePositives = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "sallyport",
+		Subsystem: "ratelimit",
+		Name:      "false_positives_total",
+		Help:      "Audited refusals that Redis would have admitted.",
+	})
+
 	evictions = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport",
 		Subsystem: "ratelimit",
@@ -43,5 +57,5 @@ func register(reg prometheus.Registerer) error {
 	if err := instrument.Register(reg, ledger.Collectors()...); err != nil {
 		return err
 	}
-	return instrument.Register(reg, decisions, evictions, overshoot, waitSeconds)
+	return instrument.Register(reg, decisions, evictions, overshoot, waitSeconds, audited, falsePositives)
 }

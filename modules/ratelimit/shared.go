@@ -28,6 +28,7 @@ func (h *Handler) takeShared(v *visit, asks []ask, start time.Time) (admitted bo
 	case brown:
 	case no:
 		refuseCached(asks, now)
+		audit(asks)
 	case !open:
 		admitLocally(asks, now)
 	default:
@@ -101,13 +102,9 @@ func (h *Handler) name(a *ask) bool {
 			return false
 		}
 	}
-	acc := a.account
-	acc.mu.Lock()
-	defer acc.mu.Unlock()
-	if acc.secret != secret {
-		acc.name = h.ledger.Key(secret, a.zone.Key, a.key, a.zone.name+":"+algorithms[a.rule.kind])
-		acc.secret, acc.known = secret, false
-	}
+	a.account.mu.Lock()
+	defer a.account.mu.Unlock()
+	a.account.nameLocked(secret, a.zone, a.key)
 	return true
 }
 

@@ -101,9 +101,8 @@ func (s *simRedis) execute(words []string) string {
 	defer s.mu.Unlock()
 	switch strings.ToUpper(words[0]) {
 	case "EVAL": // the heartbeat
-		s.nodes[words[5]] = true
-		secret := words[7]
-		return fmt.Sprintf("*2\r\n:%d\r\n$%d\r\n%s\r\n", len(s.nodes), len("secret"), "secret"+secret[:0])
+		s.nodes[words[6]] = true
+		return fmt.Sprintf("*3\r\n:%d\r\n$6\r\nsecret\r\n:0\r\n", len(s.nodes))
 	case "EVALSHA":
 		s.calls++
 		args := make([]float64, 9)

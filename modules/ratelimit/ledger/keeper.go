@@ -44,6 +44,7 @@ func (l *Ledger) keep(quit <-chan struct{}) {
 }
 
 func (l *Ledger) nodesKey() string  { return l.prefix + "{gateways}:nodes" }
+func (l *Ledger) resetsKey() string { return l.prefix + "{gateways}:resets" }
 func (l *Ledger) secretKey() string { return l.prefix + "{gateways}:secret" }
 
 // beat also puts back a secret that Redis has lost, and takes over the one
@@ -57,16 +58,19 @@ func (l *Ledger) beat(candidate string) bool {
 			offered = string(s.Value)
 		}
 	}
-	cmd := redis.NewCmd(ctx, "EVAL", beatText, 2, l.nodesKey(), l.secretKey(), l.id, life.Microseconds(), offered)
+	cmd := redis.NewCmd(ctx, "EVAL", beatText, 3, l.nodesKey(), l.secretKey(), l.resetsKey(), l.id, life.Microseconds(), offered)
 	if err := l.client.Process(ctx, once{cmd}); err != nil {
 		return false
 	}
 	answer, err := cmd.Slice()
-	if err != nil || len(answer) != 2 {
+	if err != nil || len(answer) != 3 {
 		return false
 	}
 	alive, _ := answer[0].(int64)
 	l.gateways.Store(max(alive, 1))
+	if resets, ok := answer[2].(int64); ok {
+		l.epoch.Store(resets)
+	}
 	if secret, _ := answer[1].(string); secret != "" && l.given == nil {
 		l.learn([]byte(secret))
 	}

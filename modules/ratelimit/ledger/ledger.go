@@ -38,6 +38,7 @@ type Ledger struct {
 	lanes    atomic.Pointer[map[string]*lane]
 	secret   atomic.Pointer[Secret]
 	gateways atomic.Int64
+	epoch    atomic.Int64
 	doubted  atomic.Int64 // until when, in Unix nanoseconds
 
 	mu      sync.Mutex // guards what follows
@@ -208,6 +209,28 @@ func (l *Ledger) Secret() *Secret { return l.secret.Load() }
 // Asked is closed once Redis was asked for secret and gateways, whether or not
 // it answered.
 func (l *Ledger) Asked() <-chan struct{} { return l.asked }
+
+// Epoch counts the resets by operators of all gateways, as last heard.
+func (l *Ledger) Epoch() int64 { return l.epoch.Load() }
+
+// Replace puts value where a key was, or nothing if it is empty, and has every
+// gateway forget within a heartbeat what it knows.
+func (l *Ledger) Replace(ctx context.Context, key, value string, life time.Duration) error {
+	var err error
+	if value == "" {
+		err = l.client.Del(ctx, key).Err()
+	} else {
+		err = l.client.Set(ctx, key, value, life).Err()
+	}
+	if err != nil {
+		return err
+	}
+	epoch, err := l.client.Incr(ctx, l.resetsKey()).Result()
+	if err == nil {
+		l.epoch.Store(epoch)
+	}
+	return err
+}
 
 // Doubted says that Redis may have lost writes a moment ago, so that what a
 // gateway remembers counts for more.
