@@ -209,13 +209,13 @@ func TestAccuracyOnRedis(t *testing.T) {
 				}
 				v := drive(handlers, keys, perSecond, lasting)
 				t.Log(v)
-				// The scheduler of a busy machine delays gateways by more than a
-				// request waits; what it cannot do is admit too much.
-				if v.over > 5 || mode == "strict" && v.over > 0.01 {
-					t.Errorf("%.2f tokens beyond the burst of 100", v.over)
+				if mode == "strict" && (v.over > 0.01 || v.falsely > 0) || v.over > alpha*100 {
+					t.Errorf("%.2f tokens beyond the burst of 100, %d false positives", v.over, v.falsely)
 				}
-				if v.rate(v.falselyLate) > 0.1 || mode == "strict" && v.falsely > 0 {
-					t.Errorf("false positives %.4f %%, later than 2 ms %.4f %%", v.rate(v.falsely), v.rate(v.falselyLate))
+				// The scheduler of a busy machine delays a gateway by more than
+				// the grace, so this bound is for a machine of one's own.
+				if full() && (v.over > 5 || v.rate(v.falselyLate) > 0.1) {
+					t.Errorf("%.2f tokens beyond the burst of 100, false positives later than 2 ms %.4f %%", v.over, v.rate(v.falselyLate))
 				}
 			})
 		}

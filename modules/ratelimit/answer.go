@@ -91,7 +91,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) err
 	}
 	wait = h.jitter(wait)
 	h.announce(r, worst, wait)
-	setGRPCDetails(w.Header(), r, wait, violated)
+	setPushback(w.Header(), r, wait)
 	return reject.Refuse(w, r, &reject.Refusal{
 		Room:       "rate_limit",
 		Kind:       exchange.LimitRefused,

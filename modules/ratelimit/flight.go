@@ -187,7 +187,8 @@ func (a *account) learnLocked(sent, cost, wait, state, now float64) {
 	a.way += ((received-sent)/2 - a.way) / 8
 	if a.rule.kind == bucket {
 		a.server, a.tat = state, received+(state-now)
-		a.own.tat = a.tat
+		// The fallback goes on from here, should there be no further answer.
+		a.own.tat = a.tat + a.rule.gcra.Every*a.pendingLocked()
 	} else {
 		a.used = state
 	}

@@ -142,6 +142,7 @@ func admitLocally(asks []ask, now float64) {
 		} else {
 			a.charged = true
 			a.account.chargeLocked(now, a.cost)
+			a.rule.spend(&a.account.own, now, a.cost)
 			a.account.queueLocked()
 		}
 		a.readLocked(now)
@@ -251,6 +252,7 @@ func (a *ask) conclude(passed bool, now float64, gateways int) {
 		if passed {
 			a.charged = true
 			acc.chargeLocked(now, a.cost)
+			a.rule.spend(&acc.own, now, a.cost)
 		}
 	case a.charged && !passed:
 		a.giveBackLocked(now, gateways)

@@ -88,3 +88,6 @@ var groupText string
 // Group charges several limits of one caller together, or limits of other kinds
 // than buckets. Its answer is now, admitted, and wait and state of each item.
 var Group = newScript(groupText)
+
+// Text is the script itself, for those who load it on their own.
+func (s *Script) Text() string { return s.text }

@@ -48,6 +48,26 @@ func Start(tb testing.TB, args ...string) *Server {
 	return nil
 }
 
+// StartSentinel starts a sentinel with the configuration file conf, which the
+// sentinel rewrites.
+func StartSentinel(tb testing.TB, conf string) *Server {
+	tb.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		tb.Skip("redis-server is not installed; `make test` installs it")
+	}
+	port := strconv.Itoa(FreePort(tb))
+	s := &Server{tb: tb, Addr: net.JoinHostPort("127.0.0.1", port)}
+	s.args = []string{conf, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--dir", tb.TempDir()}
+	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Stop)
+	return s
+}
+
+// Args are the arguments that the server was started with.
+func (s *Server) Args() []string { return s.args }
+
 // FreePort returns a port on which nobody listens now.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
