@@ -3,6 +3,7 @@ package cache
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -119,15 +120,22 @@ func (*Admin) purge(w http.ResponseWriter, r *http.Request) error {
 	}
 	now := time.Now()
 	caches, dropped := []string{}, 0
+	var told error
 	everyLarder(p.Cache, func(l *larder) {
 		dropped += l.purge(&p, now, "admin")
 		caches = append(caches, l.name)
+		if peers := l.peers.Load(); peers != nil {
+			told = errors.Join(told, peers.tell(r.Context(), &p))
+		}
 	})
 	if len(caches) == 0 {
 		return refuseAdmin(http.StatusNotFound, "there is no cache named '%s'", p.Cache)
 	}
 	slices.Sort(caches)
 	p.report(now, dropped)
+	if told != nil {
+		return refuseAdmin(http.StatusBadGateway, "purged on this gateway, but the others could not be told: %w", told)
+	}
 	return writeJSON(w, map[string]any{"caches": slices.Compact(caches), "dropped": dropped})
 }
 

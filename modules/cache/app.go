@@ -30,7 +30,8 @@ type App struct {
 	work   sync.WaitGroup
 	// queue holds revalidations that wait for a worker. When it is full, one
 	// more is dropped and counted: the next request for the same asks again.
-	queue chan *visit
+	queue chan errand
+	peers []*peers
 
 	mu sync.Mutex // guards due
 	// due holds the keys that are queued or being revalidated.
@@ -49,7 +50,7 @@ func (a *App) Provision(caddy.Context) error {
 	}
 	a.Workers = cmp.Or(a.Workers, 8)
 	a.Timeout = cmp.Or(a.Timeout, caddy.Duration(30*time.Second))
-	a.queue = make(chan *visit, 16*a.Workers)
+	a.queue = make(chan errand, 16*a.Workers)
 	a.due = make(map[string]struct{})
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return nil
@@ -60,25 +61,51 @@ func (a *App) Start() error {
 	for range a.Workers {
 		a.work.Go(a.run)
 	}
+	for _, p := range a.peers {
+		p.larder.peers.Store(p)
+		a.work.Go(func() { p.listen(a.ctx) })
+	}
 	return nil
 }
 
 func (a *App) run() {
 	for {
 		select {
-		case v := <-a.queue:
-			a.revalidate(v)
+		case do := <-a.queue:
+			a.carryOut(do)
 		case <-a.ctx.Done():
 			return
 		}
 	}
 }
 
-func (a *App) revalidate(v *visit) {
+// errand is something to do in the background.
+type errand func(ctx context.Context)
+
+func (a *App) carryOut(do errand) {
 	ctx, cancel := context.WithTimeout(a.ctx, time.Duration(a.Timeout))
 	defer cancel()
-	defer a.done(v.key + v.found.Selected)
-	v.revalidate(ctx)
+	do(ctx)
+}
+
+// send queues an errand and says whether there was room.
+func (a *App) send(do errand) bool {
+	select {
+	case a.queue <- do:
+		return true
+	default:
+		return false
+	}
+}
+
+// follow has the purges of peers carried out on l, once for each cache.
+func (a *App) follow(p *peers) {
+	for _, other := range a.peers {
+		if other.larder == p.larder {
+			return
+		}
+	}
+	a.peers = append(a.peers, p)
 }
 
 // offer queues v, unless the same is due already.
@@ -89,12 +116,14 @@ func (a *App) offer(v *visit) {
 	if _, known := a.due[key]; known {
 		return
 	}
-	select {
-	case a.queue <- v:
-		a.due[key] = struct{}{}
-	default:
+	if !a.send(func(ctx context.Context) {
+		defer a.done(key)
+		v.revalidate(ctx)
+	}) {
 		v.h.meter.backgroundNo.Inc()
+		return
 	}
+	a.due[key] = struct{}{}
 }
 
 // busy says whether key is due already, so that no request need be copied for it.
@@ -116,6 +145,9 @@ func (a *App) done(key string) {
 func (a *App) Stop() error {
 	a.cancel()
 	a.work.Wait()
+	for _, p := range a.peers {
+		p.larder.peers.CompareAndSwap(p, nil) // a newer configuration's stays
+	}
 	return nil
 }
 

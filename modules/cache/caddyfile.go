@@ -10,6 +10,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/dustin/go-humanize"
 
+	"github.com/sallyport-gateway/sallyport/modules/redispool"
 	"github.com/sallyport-gateway/sallyport/modules/syntax"
 )
 
@@ -45,6 +46,8 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		targets <fields...>
 //		tags <fields...>
 //		client_directives honour|ignore
+//		redis [<name>]
+//		redis_max_object <size>
 //		collapse off
 //		collapse <n> [<duration>]
 //	}
@@ -66,6 +69,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "targets", Read: syntax.Texts(&h.Targets)},
 		syntax.Option{Name: "tags", Read: syntax.Texts(&h.Tags)},
 		syntax.Option{Name: "client_directives", Read: syntax.Choice(&h.ClientDirectives, "honour", "ignore")},
+		syntax.Option{Name: "redis", Read: h.readRedis},
+		syntax.Option{Name: "redis_max_object", Read: size(&h.RedisMaxObject)},
 		syntax.Option{Name: "collapse", Read: h.readCollapse},
 	)
 	if err != nil {
@@ -90,6 +95,17 @@ func (h *Handler) readKey(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "identity", Read: syntax.Flag(&h.Key.Identity)},
 		syntax.Option{Name: "add", Read: syntax.Texts(&h.Key.Add)},
 	)
+}
+
+func (h *Handler) readRedis(d *caddyfile.Dispenser) error {
+	h.Redis = redispool.Default
+	if d.NextArg() {
+		h.Redis = d.Val()
+	}
+	if d.NextArg() {
+		return d.Errf("option 'redis' takes the name of a redis client, or nothing, got '%s' beside it", d.Val())
+	}
+	return nil
 }
 
 func (h *Handler) readNegative(d *caddyfile.Dispenser) error {

@@ -185,6 +185,9 @@ func (v *visit) touch(url string, now time.Time) {
 	if v.h.larder.purges.Touch(url, now) {
 		purged.WithLabelValues(v.h.Name, "url", "write").Inc()
 	}
+	if s := v.h.second; s != nil && !v.h.keeper.send(func(ctx context.Context) { s.strike(ctx, url, v.h.larder.peers.Load()) }) {
+		secondTier.WithLabelValues(s.name, "dropped").Inc()
+	}
 }
 
 // relative resolves ref against the request's URL; empty if it leads to

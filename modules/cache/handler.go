@@ -16,10 +16,12 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
 
 	"github.com/sallyport-gateway/sallyport/modules/cache/freshness"
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/modules/redispool"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
 )
 
@@ -79,12 +81,21 @@ type Handler struct {
 	// Cache-Control counts. Default: `honour`, as RFC 9111 has it.
 	ClientDirectives string `json:"client_directives,omitempty"`
 
+	// Redis is the name of the client (`redis` option) behind which objects are
+	// kept for all gateways, and over which purges are told. Default: none.
+	Redis string `json:"redis,omitempty"`
+
+	// RedisMaxObject is how many bytes the body of an object in Redis may
+	// have. Default: 1 MiB, or MaxObject if that is less.
+	RedisMaxObject int64 `json:"redis_max_object,omitempty"`
+
 	// Collapse bounds the requests that wait for another's fetch.
 	Collapse *Collapse `json:"collapse,omitempty"`
 
 	rules   freshness.Rules
 	larder  *larder
 	holding bool
+	second  *second
 	keeper  *App
 	meter   *meter
 	logger  *zap.Logger
@@ -145,7 +156,15 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	h.keeper = app.(*App)
-	return h.provision(ctx)
+	if err := h.provision(ctx); err != nil || h.Redis == "" {
+		return err
+	}
+	client, err := redispool.Use(ctx, h.Redis)
+	if err != nil {
+		return fmt.Errorf("cache: redis %s: %w", h.Redis, err)
+	}
+	h.provisionRedis(client.Redis())
+	return nil
 }
 
 func (h *Handler) provision(ctx caddy.Context) error {
@@ -169,6 +188,13 @@ func (h *Handler) provision(ctx caddy.Context) error {
 	}
 	h.larder, h.holding = l, true
 	return nil
+}
+
+// provisionRedis puts a tier in Redis behind the memory.
+func (h *Handler) provisionRedis(client redis.UniversalClient) {
+	h.RedisMaxObject = cmp.Or(h.RedisMaxObject, min(1<<20, h.MaxObject))
+	h.second = &second{redis: client, name: h.Name, limit: h.RedisMaxObject, most: h.MaxVariants}
+	h.keeper.follow(&peers{redis: client, larder: h.larder, second: h.second, node: node})
 }
 
 func (h *Handler) provisionRules() {
@@ -222,6 +248,10 @@ func (h *Handler) check() error {
 		return fmt.Errorf("cache: max_object is %d bytes; it is more than 0", h.MaxObject)
 	case h.MaxObject > cmp.Or(h.Memory, defaultMemory)/4:
 		return fmt.Errorf("cache: max_object is %d bytes; it is at most a quarter of memory, %d", h.MaxObject, cmp.Or(h.Memory, defaultMemory)/4)
+	case h.RedisMaxObject < 0:
+		return fmt.Errorf("cache: redis_max_object is %d bytes; it is more than 0", h.RedisMaxObject)
+	case h.RedisMaxObject > 0 && h.Redis == "":
+		return errors.New("cache: redis_max_object is given without redis")
 	case h.MaxVariants < 0:
 		return fmt.Errorf("cache: max_variants is %d; it is a whole number of at least 1", h.MaxVariants)
 	case h.ClientDirectives != "" && h.ClientDirectives != "honour" && h.ClientDirectives != "ignore":

@@ -41,7 +41,7 @@ func (v *visit) join() error {
 		f, rd, leads := flights.Join(key, v.h.waiters, v.h.MaxObject)
 		switch {
 		case leads:
-			return v.fetch(f)
+			return v.lead(f)
 		case rd == nil:
 			return v.fetch(nil) // enough wait already
 		}
@@ -59,6 +59,46 @@ func (v *visit) join() error {
 		v.prepare()
 	}
 	return v.fetch(nil)
+}
+
+// lead asks the second tier, where there is one, and then the upstream.
+func (v *visit) lead(f *store.Flight) error {
+	if v.found == nil && v.h.second != nil {
+		switch v.fromSecond() {
+		case useFresh:
+			if f != nil {
+				f.Land(v.found)
+				f.End(store.Landed, nil)
+			}
+			return v.answer(v.found, "hit")
+		case useValidate, useWhile, useStale:
+			v.prepare()
+		}
+	}
+	return v.fetch(f)
+}
+
+// fromSecond brings what the request selects from the second tier into memory.
+func (v *visit) fromSecond() use {
+	if v.found != nil || v.h.second == nil {
+		return useNone
+	}
+	o := v.h.second.get(v)
+	if o == nil {
+		return useNone
+	}
+	if v.found = v.pick([]*store.Object{o}); v.found == nil {
+		return useNone
+	}
+	v.h.larder.memory.Put(o, v.h.MaxVariants)
+	return v.judge()
+}
+
+// toSecond has o written to the second tier in the background.
+func (v *visit) toSecond(o *store.Object) {
+	if s := v.h.second; s != nil && !v.h.keeper.send(func(ctx context.Context) { s.put(ctx, o) }) {
+		secondTier.WithLabelValues(s.name, "dropped").Inc()
+	}
 }
 
 // share waits for another's fetch and serves what it brings. It says again

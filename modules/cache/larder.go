@@ -25,7 +25,20 @@ type larder struct {
 	// spare is how many bytes of fetches under way may still be kept. What is
 	// on its way in counts against the bound like what lies there.
 	spare atomic.Int64
+	// peers is how other gateways are told of purges; nil without Redis.
+	peers atomic.Pointer[peers]
+	// last is the id of the last order heard of a peer.
+	last atomic.Pointer[string]
 }
+
+func (l *larder) heard() string {
+	if id := l.last.Load(); id != nil {
+		return *id
+	}
+	return ""
+}
+
+func (l *larder) setHeard(id string) { l.last.Store(&id) }
 
 func hold(name string, bound int64) (*larder, error) {
 	id := name + "\n" + strconv.FormatInt(bound, 10)
@@ -48,7 +61,7 @@ func newLarder(id, name string, bound int64) (*larder, error) {
 	l := &larder{
 		id: id, name: name, bound: bound,
 		memory:  memory,
-		purges:  store.NewPurges(slots(bound), time.Now()),
+		purges:  store.NewPurges(slots(bound), time.Now().Add(-longestKept-time.Hour)),
 		flights: store.NewFlights(),
 	}
 	l.spare.Store(passing)

@@ -31,6 +31,8 @@ var (
 		"Purges by cache, kind (url, prefix, key, tag, all) and source (admin, write, peer).", "cache", "kind", "source")
 	evictions = counter("evictions_total",
 		"Entries that had to go because the store was full, by cache.", "cache")
+	secondTier = counter("redis_total",
+		"What became of objects in Redis, by cache and result (hit, miss, stored, dropped, unusable, error).", "cache", "result")
 	weights = &gauge{
 		desc:  prometheus.NewDesc("sallyport_cache_bytes", "Bytes that the store holds, by cache.", []string{"cache"}, nil),
 		count: prometheus.NewDesc("sallyport_cache_keys", "Keys that the store holds, by cache.", []string{"cache"}, nil),
@@ -39,7 +41,7 @@ var (
 )
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, requests, bytesOut, saved, background, purged, evictions, weights)
+	return instrument.Register(reg, requests, bytesOut, saved, background, purged, evictions, secondTier, weights)
 }
 
 // gauge asks the stores how full they are when the metrics are read.

@@ -78,6 +78,7 @@ func (c *recorder) landed(ctx context.Context) error {
 	o := *c.object
 	o.Body = c.flight.Body()
 	v.h.larder.memory.Put(&o, v.h.MaxVariants)
+	v.toSecond(&o)
 	c.flight.Land(&o)
 	c.flight.End(store.Landed, nil)
 	c.catchUp(c.size)
@@ -128,6 +129,7 @@ func (c *recorder) validated() error {
 	}
 	if why == freshness.Kept {
 		v.h.larder.memory.Swap(base, o)
+		v.toSecond(o)
 	} else {
 		v.h.larder.memory.Remove(base)
 	}

@@ -186,11 +186,14 @@ func (v *visit) serve() error {
 		return v.answer(v.found, "stale")
 	}
 	if v.wants.Has(freshness.OnlyIfCached) {
+		if v.fromSecond() == useFresh {
+			return v.answer(v.found, "hit")
+		}
 		return v.refuse()
 	}
 	v.prepare()
 	if !v.together() {
-		return v.fetch(nil)
+		return v.lead(nil)
 	}
 	return v.join()
 }

@@ -1,0 +1,177 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
+)
+
+// branch is a kitchen with a memory of its own and a tier in Redis that it
+// shares with the others of its name.
+func branch(t *testing.T, address, name, node string) *kitchen {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialTimeout: 200 * time.Millisecond, DialerRetries: 1})
+	t.Cleanup(func() { _ = client.Close() })
+	k := stock(t, fmt.Sprintf(`{"name":%q,"redis":"default"}`, name+node))
+	l, err := newLarder(name+node, name, 16<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Destruct() })
+	_ = k.h.larder.release()
+	k.h.Name, k.h.larder, k.h.holding = name, l, false
+	k.h.RedisMaxObject = 1 << 20
+	k.h.second = &second{redis: client, name: name, limit: 1 << 20, most: 8}
+	p := &peers{redis: client, larder: l, second: k.h.second, node: node}
+	l.peers.Store(p)
+	k.app.work.Go(func() { p.listen(k.app.ctx) })
+	return k
+}
+
+// until asks again and again, for up to five seconds.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited 5 s in vain: %s", what)
+		}
+	}
+}
+
+// inRedis is how many URLs lie in Redis.
+func (k *kitchen) inRedis() int {
+	keys, _ := k.h.second.redis.Keys(context.Background(), "sallyport:cache:{*").Result()
+	return len(keys)
+}
+
+func hit(k *kitchen, path string, fields ...string) bool {
+	return strings.Contains(k.do("GET", "http://a.example"+path, fields...).Header().Get("Cache-Status"), "; hit")
+}
+
+func TestGatewaysShareWhatIsKept(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "shared", "1"), branch(t, server.Addr, "shared", "2")
+	body := strings.Repeat("compress me ", 1000)
+	one.answers(200, body, "Cache-Control: max-age=600", "Vary: X-V", "Surrogate-Key: t1", "X-Own: 1")
+	two.answers(200, "of its own", "Cache-Control: max-age=600")
+	one.do("GET", "http://a.example/x", "X-V: 1")
+	until(t, "the answer is in Redis", func() bool { return one.inRedis() == 1 })
+	w := two.do("GET", "http://a.example/x", "X-V: 1")
+	if w.Body.String() != body || w.Header().Get("X-Own") != "1" || w.Header().Get("Age") == "" {
+		t.Errorf("the second gateway answers %.40q… %v", w.Body, w.Header())
+	}
+	two.expect(0, "the first one's answer lies in Redis")
+	if two.do("GET", "http://a.example/x", "X-V: 2").Body.String() != "of its own" {
+		t.Error("another variant is served from Redis")
+	}
+}
+
+func TestPurgesReachAllGateways(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "purged", "1"), branch(t, server.Addr, "purged", "2")
+	for _, k := range []*kitchen{one, two} {
+		k.answers(200, "x", "Cache-Control: max-age=600", "Surrogate-Key: t1")
+	}
+	fill := func() {
+		for _, path := range []string{"/a", "/b"} {
+			one.do("GET", "http://a.example"+path)
+			two.do("GET", "http://a.example"+path)
+		}
+	}
+	for _, o := range []*purge{{Tag: []string{"t1"}}, {URL: []string{"http://a.example/a", "http://a.example/b"}}, {Prefix: []string{"http://a.example/"}}, {All: true}} {
+		fill()
+		before := two.h.larder.heard()
+		one.h.larder.purge(o, time.Now(), "admin")
+		if err := one.h.larder.peers.Load().tell(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		until(t, fmt.Sprintf("the second gateway hears of %+v", o), func() bool { return two.h.larder.heard() != before })
+		for _, k := range []*kitchen{one, two} {
+			for _, path := range []string{"/a", "/b"} {
+				if hit(k, path) {
+					t.Errorf("%s is still served after %+v", path, o)
+				}
+			}
+		}
+	}
+	// One that comes later does not bring back what lies in Redis since before.
+	three := branch(t, server.Addr, "purged", "3")
+	three.answers(200, "x", "Cache-Control: max-age=600")
+	until(t, "the third gateway catches up", func() bool { return three.h.larder.heard() == two.h.larder.heard() })
+}
+
+func TestAWriteStrikesAtAllGateways(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "written", "1"), branch(t, server.Addr, "written", "2")
+	one.answers(200, "x", "Cache-Control: max-age=600")
+	two.answers(200, "x", "Cache-Control: max-age=600")
+	one.do("GET", "http://a.example/x")
+	until(t, "the answer is in Redis", func() bool { return one.inRedis() == 1 })
+	if !hit(two, "/x") {
+		t.Fatal("the second gateway does not share")
+	}
+	one.do("POST", "http://a.example/x")
+	until(t, "the second gateway has dropped it", func() bool {
+		variants := two.h.larder.memory.Get("http://a.example/x\nwritten\n")
+		return len(variants) == 0
+	})
+	if one.inRedis() != 0 && !hit(two, "/x") {
+		t.Error("the write has not struck what lies in Redis")
+	}
+}
+
+func TestRedisThatDiesIsAMiss(t *testing.T) {
+	server := redistest.Start(t)
+	k := branch(t, server.Addr, "dies", "1")
+	k.answers(200, "x", "Cache-Control: max-age=600")
+	k.do("GET", "http://a.example/a")
+	until(t, "the answer is in Redis", func() bool { return k.inRedis() == 1 })
+	server.Stop()
+	began := time.Now()
+	for i := range 50 {
+		if w := k.do("GET", fmt.Sprint("http://a.example/after/", i)); w.Code != http.StatusOK || w.Body.String() != "x" {
+			t.Fatalf("with Redis dead: %d %q", w.Code, w.Body)
+		}
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("50 requests took %v with Redis dead: each waits for it", took)
+	}
+	if !hit(k, "/a") {
+		t.Error("what memory holds is not served")
+	}
+	server.Restart()
+	until(t, "Redis is used again", func() bool {
+		k.do("GET", fmt.Sprint("http://a.example/again/", time.Now().UnixNano()))
+		return k.inRedis() > 0
+	})
+}
+
+func TestOrdersThatWereLostDropEverything(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "gap", "1"), branch(t, server.Addr, "gap", "2")
+	two.answers(200, "x", "Cache-Control: max-age=600")
+	if err := one.h.larder.peers.Load().tell(t.Context(), &purge{Tag: []string{"t"}}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the order is heard", func() bool { return two.h.larder.heard() != "" })
+	two.do("GET", "http://a.example/x")
+	if err := one.h.second.redis.FlushAll(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "everything is dropped", func() bool {
+		return two.h.larder.memory.Get("http://a.example/x\ngap\n") == nil
+	})
+}
