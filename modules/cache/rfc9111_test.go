@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -85,6 +86,7 @@ func (k *kitchen) play(n int, s step) {
 	t := k.t
 	t.Helper()
 	time.Sleep(s.After)
+	synctest.Wait() // what runs in the background is done with the origin
 	if s.Status == 0 {
 		s.Status = 200
 	}
