@@ -63,6 +63,23 @@ func TestCaddyfilesAreFormatted(t *testing.T) {
 	}
 }
 
+// The first configuration that anybody reads must adapt as it stands there.
+func TestReadmeCaddyfileAdapts(t *testing.T) {
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "```caddyfile\n")
+	source, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("README.md shows no Caddyfile")
+	}
+	_, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(source), map[string]any{"filename": "README.md"})
+	if err != nil || len(warnings) > 0 {
+		t.Errorf("README.md's Caddyfile: %v, warnings %v", err, warnings)
+	}
+}
+
 // TestCaddyfilesRun runs each environment's Caddyfile on ports and folders of
 // its own beside a real Redis and the demo's stubs. The demo runs the quickstart.
 func TestCaddyfilesRun(t *testing.T) {
