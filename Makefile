@@ -68,3 +68,15 @@ bench: build ## measure the chain against a bare reverse_proxy, in memory and un
 .PHONY: verify-deploy
 verify-deploy: ## render the Kubernetes overlays, hold them against schemas and promises
 	cd test/deploy && go vet . && go test -count=1 .
+
+.PHONY: accuracy
+accuracy: ## the long form of the limiter's tests: what is admitted against what is promised
+	go run ./test/tally SALLYPORT_ACCURACY=full -count=1 -timeout 60m ./modules/ratelimit/...
+
+.PHONY: durability
+durability: ## the long form of the spool's tests: kills, power losses, full disks
+	go run ./test/tally SALLYPORT_DURABILITY=full -count=1 -timeout 60m ./modules/audit/...
+
+.PHONY: soak
+soak: ## the long form of the key sets' tests: outages of minutes, floods, a thousand reloads
+	go run ./test/tally SALLYPORT_SOAK=1 -count=1 -timeout 120m ./modules/jwtauth/...

@@ -283,7 +283,7 @@ func (s *story) revive(args []string) error {
 }
 
 func (s *story) behave(args []string) error {
-	const form = usage("behave NAME ok|hang|reset|cut|status CODE|grpc CODE|delay DURATION")
+	const form = usage("behave NAME ok|hang|reset|cut|status CODE|grpc CODE|delay DURATION|header 'NAME: VALUE'")
 	if len(args) < 2 || s.servers[args[0]] == nil {
 		return form
 	}
@@ -298,6 +298,13 @@ func (s *story) behave(args []string) error {
 	case mood.Kind == "delay" && len(rest) == 1:
 		mood.Kind = ""
 		mood.Delay, err = time.ParseDuration(rest[0])
+	case mood.Kind == "header" && len(rest) == 1:
+		mood.Kind = ""
+		key, value, ok := strings.Cut(rest[0], ": ")
+		if !ok {
+			return form
+		}
+		mood.Header = http.Header{http.CanonicalHeaderKey(key): {value}}
 	default:
 		return form
 	}
@@ -386,5 +393,5 @@ func (s *story) patience() time.Duration {
 	if s.not {
 		return 0
 	}
-	return 5 * time.Second
+	return 15 * time.Second
 }

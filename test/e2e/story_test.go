@@ -158,8 +158,8 @@ func setup(env *testscript.Env) error {
 		for _, name := range s.gateways {
 			text := s.read(name)
 			for _, trouble := range []string{"WARNING: DATA RACE", "panic:", "fatal error:", `"level":"panic"`} {
-				if strings.Contains(text, trouble) {
-					t.Errorf("the log of %s holds %q", name, trouble)
+				if _, after, found := strings.Cut(text, trouble); found {
+					t.Errorf("the log of %s holds %s%s", name, trouble, head(after, 60))
 				}
 			}
 			if t.Failed() {
@@ -213,6 +213,11 @@ func (s *story) read(name string) string {
 		return err.Error()
 	}
 	return string(text)
+}
+
+func head(text string, n int) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(lines[:min(n, len(lines))], "\n")
 }
 
 func tail(text string, n int) string {

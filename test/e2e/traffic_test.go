@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type traffic struct {
 	mu       sync.Mutex // guards the fields below
 	tally    map[string]int
 	answered int
+	again    int           // requests that were sent a second time
 	more     chan struct{} // closed at the next answer
 }
 
@@ -33,8 +35,12 @@ func (s *story) traffic(args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "end" && s.load1 != nil:
 		s.load1.stop()
-		s.tally, s.load1 = s.load1.tally, nil
-		s.ts.Logf("%v", s.tally)
+		t := s.load1
+		s.tally, s.load1 = t.tally, nil
+		s.ts.Logf("%v, %d of %d asked twice", t.tally, t.again, t.answered)
+		if t.again*100 > t.answered {
+			return fmt.Errorf("%d of %d requests were closed on before an answer began", t.again, t.answered)
+		}
 		return nil
 	case len(args) == 2 && args[0] == "more" && s.load1 != nil:
 		n, err := strconv.Atoi(args[1])
@@ -59,13 +65,31 @@ func (s *story) traffic(args []string) error {
 
 func (t *traffic) call(s *story, c *call, deadline time.Time) {
 	for time.Now().Before(deadline) {
-		select {
-		case <-t.ended:
+		if ended(t) {
 			return
-		default:
 		}
 		a, err := s.send(c)
+		if err != nil && c.method == http.MethodGet && !ended(t) {
+			// Caddy opens a new listening socket for each configuration and
+			// closes the old one with whatever the kernel has queued on it, so
+			// a fresh connection can be reset. Like any client, ask again
+			// (RFC 9110, 9.2.2), but count it: see the README.
+			a, err = s.send(c)
+			t.mu.Lock()
+			t.again++
+			t.mu.Unlock()
+		}
 		t.count(a, err)
+	}
+}
+
+// ended says whether the load is to end, when a refused connection is no news.
+func ended(t *traffic) bool {
+	select {
+	case <-t.ended:
+		return true
+	default:
+		return false
 	}
 }
 

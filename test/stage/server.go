@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -44,6 +45,8 @@ type Mood struct {
 	Code int
 	// Delay is waited before any answer.
 	Delay time.Duration
+	// Header is set on answers as they should be.
+	Header http.Header
 }
 
 // Serve starts a Server that answers with answer while its mood is good.
@@ -145,6 +148,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).Flush()     //nolint:errcheck // likewise
 		panic(http.ErrAbortHandler)
 	default:
+		maps.Copy(w.Header(), mood.Header)
 		s.answer(w, r)
 	}
 }
