@@ -3,6 +3,7 @@ package cache
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -122,7 +123,12 @@ func (v *visit) pass(why string) error {
 	if safe(v.r.Method) {
 		return v.next.ServeHTTP(w, v.r)
 	}
-	return v.next.ServeHTTP(&writeWatch{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, v: v}, v.r)
+	watch := &writeWatch{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, v: v}
+	err := v.next.ServeHTTP(watch, v.r)
+	if err == nil && !watch.seen {
+		v.invalidate(w.Header()) // the server will make a 200 of it
+	}
+	return err
 }
 
 func safe(method string) bool {
@@ -155,6 +161,14 @@ func (w *writeWatch) Write(p []byte) (int, error) {
 		w.WriteHeader(http.StatusOK)
 	}
 	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom sends the header if there was none.
+func (w *writeWatch) ReadFrom(r io.Reader) (int64, error) {
+	if !w.seen {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // FlushError sends the header if there was none.

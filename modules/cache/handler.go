@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -242,6 +243,8 @@ var negatives = map[int]bool{404: true, 405: true, 410: true, 414: true, 501: tr
 
 func (h *Handler) check() error {
 	switch {
+	case len(h.Name) > 128 || strings.ContainsFunc(h.Name, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '{' || c == '}' }):
+		return fmt.Errorf("cache: name is '%s'; it is up to 128 signs without spaces and braces", h.Name)
 	case h.Memory != 0 && h.Memory < leastMemory:
 		return fmt.Errorf("cache: memory is %d bytes; it is at least 1MiB", h.Memory)
 	case h.MaxObject < 0:

@@ -156,3 +156,28 @@ func TestAFreshAnswerIsServedFromTheStore(t *testing.T) {
 		k.expect(2, "the answer is stale after 61 s")
 	})
 }
+
+// TestEveryWayToAnswerAWriteIsSeen: a handler need not call WriteHeader.
+func TestEveryWayToAnswerAWriteIsSeen(t *testing.T) {
+	ways := map[string]func(http.ResponseWriter) error{
+		"WriteHeader": func(w http.ResponseWriter) error { w.WriteHeader(204); return nil },
+		"Write":       func(w http.ResponseWriter) error { _, err := io.WriteString(w, "ok"); return err },
+		"ReadFrom":    func(w http.ResponseWriter) error { _, err := io.Copy(w, strings.NewReader("ok")); return err },
+		"Flush":       func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
+		"nothing":     func(http.ResponseWriter) error { return nil },
+	}
+	for name, answer := range ways {
+		t.Run(name, func(t *testing.T) {
+			timed(t, `{}`, func(t *testing.T, k *kitchen) {
+				k.answers(200, "old", "Cache-Control: max-age=60")
+				k.get()
+				k.origin = func(w http.ResponseWriter, _ *http.Request) error { return answer(w) }
+				k.do("PUT", "http://a.example/x")
+				k.answers(200, "new", "Cache-Control: max-age=60")
+				if w := k.get(); w.Body.String() != "new" {
+					t.Errorf("after the write the answer is %q", w.Body)
+				}
+			})
+		})
+	}
+}
