@@ -59,7 +59,7 @@ func TestOutcomes(t *testing.T) {
 		}},
 		{name: "slow first byte", policy: `,"slow_after":"20ms"`, upstream: func(w http.ResponseWriter, r *http.Request) { <-time.After(40 * time.Millisecond) },
 			want: circuit.Counts{Total: 1, Slow: 1}},
-		{name: "slow upload is the client's", policy: `,"slow_after":"50ms"`, upstream: func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) },
+		{name: "slow upload is the client's", policy: `,"slow_after":"1s"`, upstream: func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) },
 			client: slowUpload, want: circuit.Counts{Total: 1}},
 		{name: "client leaves before the answer", upstream: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, client: leave},
 		{name: "client's upload breaks off", upstream: func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }, client: breakUpload},
@@ -151,7 +151,7 @@ func (b *trickle) Read(p []byte) (int, error) {
 }
 
 func slowUpload(t *testing.T, g *gate, _ *upstream) {
-	res, err := g.Client().Post(g.URL, "text/plain", &trickle{left: 4, every: 30 * time.Millisecond, end: io.EOF})
+	res, err := g.Client().Post(g.URL, "text/plain", &trickle{left: 3, every: 400 * time.Millisecond, end: io.EOF})
 	if err != nil {
 		t.Fatal(err)
 	}
