@@ -4,17 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
@@ -42,13 +38,7 @@ type HTTPSink struct {
 	// event that travels so can be read by anybody on the way.
 	Insecure bool `json:"insecure,omitempty"`
 
-	// CA is a PEM file with the authorities that may vouch for the far side.
-	// Default: those of the system.
-	CA string `json:"ca,omitempty"`
-
-	// Cert and Key are PEM files with which we identify ourselves. Default: none.
-	Cert string `json:"cert,omitempty"`
-	Key  string `json:"key,omitempty"`
+	TLS
 
 	// Uncompressed sends batches without gzip.
 	Uncompressed bool `json:"uncompressed,omitempty"`
@@ -84,7 +74,7 @@ func (s *HTTPSink) Provision(ctx caddy.Context) (err error) {
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return fmt.Errorf("http sink: url '%s' is no http or https address", s.url)
 	}
-	if u.Scheme == "http" && !s.Insecure && !loopback(u.Hostname()) {
+	if u.Scheme == "http" && !s.Insecure && !Loopback(u.Hostname()) {
 		return fmt.Errorf("http sink: '%s' would send events in clear text to another host; use https, or write 'insecure'", s.url)
 	}
 	if s.Token != "" {
@@ -92,7 +82,7 @@ func (s *HTTPSink) Provision(ctx caddy.Context) (err error) {
 			return fmt.Errorf("http sink: token: %w", err)
 		}
 	}
-	tlsConf, err := s.tls()
+	tlsConf, err := s.TLS.Config()
 	if err != nil {
 		return fmt.Errorf("http sink: %w", err)
 	}
@@ -108,34 +98,6 @@ func (s *HTTPSink) Provision(ctx caddy.Context) (err error) {
 	}
 	s.plain = s.Uncompressed
 	return nil
-}
-
-func (s *HTTPSink) tls() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.CA != "" {
-		pem, err := os.ReadFile(s.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s holds no certificate", s.CA)
-		}
-	}
-	if (s.Cert == "") != (s.Key == "") {
-		return nil, errors.New("'cert' and 'key' go together")
-	}
-	if s.Cert != "" {
-		if _, err := tls.LoadX509KeyPair(s.Cert, s.Key); err != nil {
-			return nil, fmt.Errorf("client certificate: %w", err)
-		}
-		// Read at each handshake, so that a renewed certificate needs no reload.
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(s.Cert, s.Key)
-			return &cert, err
-		}
-	}
-	return c, nil
 }
 
 // Deliver posts the batch.
@@ -199,7 +161,7 @@ func (s *HTTPSink) post(ctx context.Context, batch Batch, contentType string) er
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection can be used again
-	return judge(resp)
+	return Judge(resp)
 }
 
 func (s *HTTPSink) encode(batch Batch) ([]byte, error) {
@@ -239,9 +201,9 @@ var (
 	errMediaType    = errors.New("the sink does not understand our media type")
 )
 
-// judge reads an answer as the CloudEvents webhook rules have it. Nothing that
+// Judge reads an answer as the CloudEvents webhook rules have it. Nothing that
 // the far side may come to like later is ever called poison.
-func judge(resp *http.Response) error {
+func Judge(resp *http.Response) error {
 	after := retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
@@ -312,21 +274,10 @@ func (s *HTTPSink) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
 	if s.URL, err = syntax.One(d, "a url"); err != nil {
 		return err
 	}
-	return syntax.Block(d, "sink http",
+	return syntax.Block(d, "sink http", append(s.TLS.Options(),
 		syntax.Option{Name: "token", Read: syntax.Text(&s.Token)},
 		syntax.Option{Name: "insecure", Read: syntax.Flag(&s.Insecure)},
-		syntax.Option{Name: "ca", Read: syntax.Text(&s.CA)},
-		syntax.Option{Name: "cert", Read: syntax.Text(&s.Cert)},
-		syntax.Option{Name: "key", Read: syntax.Text(&s.Key)},
-		syntax.Option{Name: "uncompressed", Read: syntax.Flag(&s.Uncompressed)})
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
+		syntax.Option{Name: "uncompressed", Read: syntax.Flag(&s.Uncompressed)})...)
 }
 
 var (

@@ -7,6 +7,10 @@ import (
 
 	_ "github.com/sallyport-gateway/sallyport/modules/admin"
 	_ "github.com/sallyport-gateway/sallyport/modules/audit"
+	_ "github.com/sallyport-gateway/sallyport/modules/audit/kafka"
+	_ "github.com/sallyport-gateway/sallyport/modules/audit/otlp"
+	_ "github.com/sallyport-gateway/sallyport/modules/audit/redis"
+	_ "github.com/sallyport-gateway/sallyport/modules/audit/syslog"
 	_ "github.com/sallyport-gateway/sallyport/modules/breaker"
 	_ "github.com/sallyport-gateway/sallyport/modules/cache"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"

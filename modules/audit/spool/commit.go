@@ -80,6 +80,8 @@ func (l *Log) take() (staged []byte, durable uint64, needed bool) {
 	defer l.mu.Unlock()
 	if len(l.stage) > 0 {
 		staged = l.stage
+		l.flown = append(l.flown, l.staged)
+		l.staged, l.taken = make(chan struct{}), l.seq
 		l.stage, l.spare = l.spare[:0], nil
 		l.heldBytes += int64(len(staged)) // so that Append goes on counting it
 	}
@@ -151,6 +153,7 @@ func (l *Log) settleLocked() {
 		l.held, l.heldBytes = l.held[:0], 0
 	}
 	l.unsynced, l.safe = 0, l.active.size
+	l.landLocked()
 	l.showLocked(l.durable)
 }
 
@@ -164,6 +167,7 @@ func (l *Log) showLocked(upTo uint64) {
 func (l *Log) show() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.landLocked() // who waits for the disk hears that it is broken
 	if n := len(l.held); n > 0 {
 		l.showLocked(l.held[n-1].last)
 	}
@@ -247,6 +251,7 @@ func (l *Log) heal() {
 		_ = s.close() // begin removes it, or the next Open reads what is good of it
 	}
 	l.sick, l.healAt = err, l.now().Add(healEvery)
+	l.landLocked()
 	upTo := l.durable
 	if n := len(l.held); n > 0 {
 		upTo = l.held[n-1].last

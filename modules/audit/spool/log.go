@@ -66,12 +66,18 @@ type Log struct {
 	closed  bool
 	tight   bool // the volume is below its minimum
 
-	durable uint64 // the last record that is on the disk
-	shown   uint64 // the last record that readers may have
-	changed chan struct{}
+	durable uint64        // the last record that is on the disk
+	shown   uint64        // the last record that readers may have
+	changed chan struct{} // closed when readers may have more
+	watched bool          // somebody holds changed
 	sick    error
-	head    Hash // the chain's value at headAt
-	headAt  Mark
+	// staged closes when the records staged now are durable or cannot be; flown
+	// holds the same of earlier groups. A caller wakes once, with its group.
+	staged chan struct{}
+	taken  uint64 // the last record that is not staged any more
+	flown  []chan struct{}
+	head   Hash // the chain's value at headAt
+	headAt Mark
 	// held are sealed frames that are not durable yet, oldest first. Their
 	// bytes are the committer's; readers look at them only while sick is set.
 	held      []group
@@ -180,13 +186,16 @@ func (l *Log) Sync(ctx context.Context, m Mark) error {
 		}
 		first := l.want <= l.durable
 		l.want = max(l.want, m.Seq)
-		changed := l.changed
+		done := l.staged
+		if n := len(l.flown); m.Seq <= l.taken && n > 0 {
+			done = l.flown[n-1]
+		}
 		l.mu.Unlock()
 		if first {
 			l.wake()
 		}
 		select {
-		case <-changed:
+		case <-done:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -259,11 +268,23 @@ func (l *Log) Close() error {
 	for _, s := range l.segs {
 		err = errors.Join(err, s.close())
 	}
+	l.landLocked()
+	close(l.staged)
 	l.broadcastLocked()
 	return errors.Join(err, l.lock.Close())
 }
 
 func (l *Log) broadcastLocked() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+	if l.watched {
+		close(l.changed)
+		l.changed, l.watched = make(chan struct{}), false
+	}
+}
+
+// landLocked wakes those who wait for a group that has been taken.
+func (l *Log) landLocked() {
+	for _, done := range l.flown {
+		close(done)
+	}
+	l.flown = l.flown[:0]
 }

@@ -15,7 +15,7 @@ import (
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{
 		fs: o.FS, dir: dir, node: o.Node, now: o.Now, limit: o.Limit, minFree: o.MinFree,
-		kick: make(chan struct{}, 1), quit: make(chan struct{}), changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), quit: make(chan struct{}), changed: make(chan struct{}), staged: make(chan struct{}),
 	}
 	if l.fs == nil {
 		l.fs = Disk{}

@@ -31,6 +31,7 @@ func (t *tail) Read(count, size int, into []Record) ([]Record, <-chan struct{}, 
 			if l.closed {
 				return into[:0], nil, ErrClosed
 			}
+			l.watched = true
 			return into[:0], l.changed, nil
 		}
 		seg, end := l.findLocked(t.at + 1)
