@@ -3,6 +3,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -121,16 +122,29 @@ func (s *Sink) Deliver(ctx context.Context, batch audit.Batch) error {
 	if err != nil {
 		return err
 	}
-	records := make([]*kgo.Record, len(batch.Events))
+	// The client may hold on to a record after we gave it up, so it gets copies.
+	answers := make(chan error, len(batch.Events))
 	for i := range batch.Events {
 		e := &batch.Events[i]
-		records[i] = &kgo.Record{Key: []byte(batch.Node), Value: e.JSON, Timestamp: e.Time, Headers: []kgo.RecordHeader{
+		client.Produce(ctx, &kgo.Record{Key: []byte(batch.Node), Value: bytes.Clone(e.JSON), Timestamp: e.Time, Headers: []kgo.RecordHeader{
 			{Key: "content-type", Value: []byte("application/cloudevents+json; charset=utf-8")},
 			{Key: "ce_type", Value: []byte(e.Type)},
 			{Key: "ce_seq", Value: strconv.AppendUint(nil, e.Mark.Seq, 10)},
-		}}
+		}}, func(_ *kgo.Record, err error) { answers <- err })
 	}
-	return judge(client.ProduceSync(ctx, records...).FirstErr())
+	var first error
+	for range batch.Events {
+		select {
+		case err := <-answers:
+			if first == nil {
+				first = err
+			}
+		case <-ctx.Done():
+			// A request on its way is not waited for: no sink holds up a shutdown.
+			return context.Cause(ctx)
+		}
+	}
+	return judge(first)
 }
 
 // judge tells what the far side will never take from what it may take later.

