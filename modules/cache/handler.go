@@ -194,7 +194,7 @@ func (h *Handler) provision(ctx caddy.Context) error {
 // provisionRedis puts a tier in Redis behind the memory.
 func (h *Handler) provisionRedis(client redis.UniversalClient) {
 	h.RedisMaxObject = cmp.Or(h.RedisMaxObject, min(1<<20, h.MaxObject))
-	h.second = &second{redis: client, name: h.Name, limit: h.RedisMaxObject, most: h.MaxVariants}
+	h.second = &second{redis: client, name: h.Name, limit: h.RedisMaxObject, most: h.MaxVariants, patience: defaultPatience}
 	h.keeper.follow(&peers{redis: client, larder: h.larder, second: h.second, node: node})
 }
 

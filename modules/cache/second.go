@@ -27,13 +27,14 @@ type second struct {
 	name  string
 	limit int64
 	most  int
+	// patience is how long a request waits for Redis.
+	patience time.Duration
 	// rest is until when Redis is left alone after an error, in Unix nanoseconds.
 	rest atomic.Int64
 }
 
 const (
-	// patience is how long a request waits for Redis.
-	patience = 50 * time.Millisecond
+	defaultPatience = 50 * time.Millisecond
 	// breather is how long Redis is left alone after it failed.
 	breather = time.Second
 	// longestKept bounds how long an object lies in Redis.
@@ -69,7 +70,7 @@ func (s *second) get(v *visit) *store.Object {
 	if s.resting(v.now) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(v.r.Context(), patience)
+	ctx, cancel := context.WithTimeout(v.r.Context(), s.patience)
 	defer cancel()
 	place, key := s.place(v.url), digest(v.key)
 	found, err := s.redis.HMGet(ctx, place, "v:"+key, "o:"+digest(v.key, "")).Result()

@@ -40,7 +40,7 @@ func TestMemoryStaysWithinItsBound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range max(2000, 4*bound/(size+1500)) {
+			for i := range max(1000, 2*bound/(size+1000)) {
 				m.Put(made(fmt.Sprintf("http://api.example.com/orders/%d?page=1", i), size), 32)
 			}
 			m.Settle()
