@@ -98,8 +98,8 @@ func answering() (*http.Server, error) {
 var (
 	rate     = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
 	requests = regexp.MustCompile(`(\d+) requests in`)
-	p50      = regexp.MustCompile(`50%\s+(\S+)`)
-	p99      = regexp.MustCompile(`99%\s+(\S+)`)
+	p50      = regexp.MustCompile(`(?m)^\s+50%\s+(\S+)`)
+	p99      = regexp.MustCompile(`(?m)^\s+99%\s+(\S+)`)
 	failures = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
 )
 
