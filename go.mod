@@ -205,4 +205,8 @@ require (
 	github.com/twmb/franz-go/pkg/kmsg v1.15.0
 )
 
-require github.com/pierrec/lz4/v4 v4.1.33 // indirect
+require (
+	github.com/cncf/xds/go v0.0.0-20260202195803-dba9d589def2 // indirect
+	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
+	github.com/pierrec/lz4/v4 v4.1.33 // indirect
+)
