@@ -82,12 +82,14 @@ func (h *Handler) settle(w *witness, r *http.Request) {
 	now := time.Now()
 	w.heard = true // what is reported from now on is an event of its own
 	if w.kind.name != httpKind.name && a.swallow(w.kind, w.code, clientIP(r), now) {
+		exchange.Of(r).Audited = true // the flood's event tells of it
 		return
 	}
 	w.ended, w.took = true, now.Sub(w.began)
 	p := a.pen()
 	a.request(p, &h.lens, w.kind, now, r, &w.outcome)
-	_ = a.write(w.kind.class, now, p.b) // a failure is counted, and a loss told
+	// A failure is counted, and a loss told.
+	exchange.Of(r).Audited = a.write(w.kind.class, now, p.b) == nil
 	a.putBack(p)
 }
 

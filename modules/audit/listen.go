@@ -22,12 +22,14 @@ func (a *App) hear(f exchange.Fact) {
 	}
 	x := exchange.Of(f.Request)
 	if a.swallow(k, f.Code, clientIP(f.Request), f.Time) {
+		x.Audited = true // the flood's event tells of it
 		return
 	}
 	o := outcome{code: f.Code, room: x.Refusal.Room, status: x.Refusal.Status, attrs: attrText(f)}
 	p := a.pen()
 	a.request(p, &a.lens, k, f.Time, f.Request, &o)
-	_ = a.write(k.class, f.Time, p.b) // a failure is counted, and a loss told
+	// A failure is counted, and a loss told.
+	x.Audited = a.write(k.class, f.Time, p.b) == nil
 	a.putBack(p)
 }
 
