@@ -1,0 +1,96 @@
+package telemetry_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The page names every metric, span attribute and log field of the code, and
+// no other: both are read here, the code as syntax.
+func TestThePageNamesWhatTheCodeSends(t *testing.T) {
+	text, err := os.ReadFile("../../docs/modules/telemetry.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(text)
+	sent := names(t)
+	for name := range sent {
+		if !strings.Contains(page, "`"+name+"`") {
+			t.Errorf("%s is sent and not in the page", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`((?:sallyport_|http\\.|url\\.|server\\.|client\\.|network\\.|user_agent\\.|rpc\\.|error\\.|db\\.)[a-z_.]+)`").FindAllStringSubmatch(page, -1) {
+		name := m[1]
+		if !sent[name] && name != "sallyport_telemetry" && !strings.HasPrefix(name, "http.handlers") {
+			t.Errorf("%s is in the page and not sent", name)
+		}
+	}
+	if len(sent) < 40 {
+		t.Errorf("only %d names were found in the code", len(sent))
+	}
+}
+
+// names are the first arguments of the calls that make attributes, log fields
+// and metrics.
+func names(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]bool)
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") || file == "app.go" || file == "caddyfile.go" { // which name options
+			continue
+		}
+		tree, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CallExpr:
+				if maker(n.Fun) && len(n.Args) > 1 {
+					keep(out, "", n.Args[0])
+				}
+			case *ast.KeyValueExpr:
+				if k, ok := n.Key.(*ast.Ident); ok && k.Name == "Name" {
+					keep(out, "sallyport_", n.Value)
+				}
+			}
+			return true
+		})
+	}
+	return out
+}
+
+func maker(fun ast.Expr) bool {
+	switch f := fun.(type) {
+	case *ast.Ident:
+		return f.Name == "add"
+	case *ast.SelectorExpr:
+		pkg, _ := f.X.(*ast.Ident)
+		return pkg != nil && (pkg.Name == "attribute" || pkg.Name == "zap" || pkg.Name == "prometheus" && f.Sel.Name == "NewDesc")
+	}
+	return false
+}
+
+func keep(out map[string]bool, prefix string, e ast.Expr) {
+	lit, ok := e.(*ast.BasicLit)
+	if !ok || lit.Kind != token.STRING {
+		return
+	}
+	name, _ := strconv.Unquote(lit.Value)
+	// Options of a Caddyfile have names as well; metrics have an underscore and no slash.
+	if name == "" || strings.HasSuffix(name, ".") || strings.HasPrefix(name, "service.") || prefix != "" && !strings.Contains(name, "_") {
+		return
+	}
+	out[prefix+name] = true
+}
