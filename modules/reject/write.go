@@ -18,6 +18,9 @@ import (
 // only.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	ref := describe(err)
+	if ref.Code == "" && late(r) {
+		ref.GRPCCode = GRPCDeadlineExceeded // ref is our own: it has no code
+	}
 	switch tongueOf(r) {
 	case grpc:
 		writeGRPC(w, ref)
