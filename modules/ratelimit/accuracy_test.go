@@ -213,8 +213,10 @@ func TestAccuracyOnRedis(t *testing.T) {
 				}
 				v := drive(handlers, keys, perSecond, lasting)
 				t.Log(v)
-				if mode == "strict" && (v.over > 0.01 || v.falsely > 0) || v.over > alpha*100 {
-					t.Errorf("%.2f tokens beyond the burst of 100, %d false positives", v.over, v.falsely)
+				// What Redis decides has its instant. Of a refusal by memory only the
+				// beginning is known, and the scheduler may put others in between.
+				if mode == "strict" && (v.over > 0.01 || v.askedFalsely > 0) || v.over > alpha*100 {
+					t.Errorf("%.2f tokens beyond the burst of 100, %d false positives of Redis", v.over, v.askedFalsely)
 				}
 				// The scheduler of a busy machine delays a gateway by more than
 				// the grace, so this bound is for a machine of one's own.

@@ -26,6 +26,8 @@ type verdicts struct {
 	// falsely counts refusals although the token had been there for more than
 	// 0 and more than 2 ms.
 	falsely, falselyLate int
+	// askedFalsely are those of the first kind that Redis itself refused.
+	askedFalsely int
 	// over is how many tokens more than the burst were out at worst.
 	over float64
 }
@@ -65,6 +67,9 @@ func oracle(l gcra.Limit, trace []seen) (v verdicts) {
 			v.refused++
 			if wait <= 0 {
 				v.falsely++
+				if s.waited {
+					v.askedFalsely++
+				}
 			}
 			if wait <= -2000 {
 				v.falselyLate++
