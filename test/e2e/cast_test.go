@@ -393,5 +393,5 @@ func (s *story) patience() time.Duration {
 	if s.not {
 		return 0
 	}
-	return 15 * time.Second
+	return stage.Patience
 }

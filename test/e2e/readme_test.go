@@ -18,7 +18,7 @@ import (
 var accidental = regexp.MustCompile(`127\.0\.0\.1:[0-9]+|[^ ]*sallyport-demo-[0-9]+`)
 
 // sunk is what the audit sink hears, which may come before or after the rest.
-var sunk = regexp.MustCompile(`(?m)^audit .*\n`)
+var sunk = regexp.MustCompile(`(?m)^audit .*$\n?`)
 
 // TestReadmeShowsTheDemo compares what `make run` prints with what README.md
 // says it prints. That each of its lines ends in the status it names is tested
