@@ -24,7 +24,8 @@ build: ## build bin/sallyport
 test: build ## run all tests, installing what they need; the last line counts them
 	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev'
 	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
-		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e
+		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
+		-C test/deploy -count=1 ./...
 
 .PHONY: check
 check: ## check what is written: format, modules, vet, staticcheck, shell scripts

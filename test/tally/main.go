@@ -64,7 +64,7 @@ func (t *tally) run(args []string) error {
 	for len(args) > 0 && !strings.HasPrefix(args[0], "-") && strings.Contains(args[0], "=") {
 		env, args = append(env, args[0]), args[1:]
 	}
-	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
+	cmd := exec.Command("go", slices.Concat([]string{"test"}, args, []string{"-json"})...)
 	cmd.Env, cmd.Stderr = append(os.Environ(), env...), os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
