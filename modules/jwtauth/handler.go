@@ -180,6 +180,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if err != nil {
 		return h.refuse(w, r, failure{err: err, issuer: i, dpop: c.dpop})
 	}
+	// Also a caller who may not pass is known: the record of a 403 names him.
+	identify(r, f)
 	if q := h.unmet(f); q != nil {
 		return h.refuse(w, r, failure{err: errUnmet, issuer: i, unmet: q, dpop: c.dpop})
 	}
@@ -193,7 +195,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		w.Header().Set("DPoP-Nonce", h.dpop.nonces.make(now))
 	}
 	i.count.accepted.Inc()
-	identify(r, f)
 	return next.ServeHTTP(w, r)
 }
 
