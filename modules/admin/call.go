@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -46,9 +47,7 @@ func (c *call) pass(w http.ResponseWriter, r *http.Request) error {
 // conclude records the outcome.
 func (c *call) conclude(status int) error {
 	c.Status, c.Took = status, time.Since(c.began)
-	if c.body.n > 0 {
-		c.BodyHash, c.BodyBytes = hex.EncodeToString(c.body.sum.Sum(nil)), c.body.n
-	}
+	c.BodyHash, c.BodyBytes = c.body.digest()
 	if c.before != nil {
 		if after := c.config(context.WithoutCancel(c.Request.Context())); after != nil {
 			c.Before, c.After = audit.ConfigHash(c.before), audit.ConfigHash(after)
@@ -72,18 +71,33 @@ func (c *call) config(ctx context.Context) []byte {
 	return text
 }
 
-// hashed counts and hashes a body as it is read.
+// hashed counts and hashes a body as it is read. The endpoint may answer before
+// it has read all of the body, and the transport then still reads.
 type hashed struct {
 	io.ReadCloser
+
+	mu  sync.Mutex // guards the rest
 	sum hash.Hash
 	n   int64
 }
 
 func (h *hashed) Read(p []byte) (int, error) {
 	n, err := h.ReadCloser.Read(p)
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.sum.Write(p[:n])
 	h.n += int64(n)
 	return n, err
+}
+
+// digest returns the hash of what was read so far, and how much that is.
+func (h *hashed) digest() (string, int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.n == 0 {
+		return "", 0
+	}
+	return hex.EncodeToString(h.sum.Sum(nil)), h.n
 }
 
 // outcome holds the answer back until it is on record.
