@@ -112,13 +112,27 @@ func (h *Handler) settle(header http.Header, asks []ask) {
 		case h.ledger == nil && change != 0:
 			a.adjustLocal(now, change)
 		case h.ledger != nil:
-			a.adjustShared(now, change)
+			if freed := a.adjustShared(now, change); freed != nil {
+				h.await(freed)
+			}
 		}
 	}
 }
 
-// adjustShared charges further cost, or refunds it where it is negative.
-func (a *ask) adjustShared(now, change float64) {
+// await waits until the place is free in Redis, so that a caller who asks again
+// as soon as the answer ends is not refused for the place of that answer.
+func (h *Handler) await(freed <-chan struct{}) {
+	timer := time.NewTimer(h.patience)
+	defer timer.Stop()
+	select {
+	case <-freed:
+	case <-timer.C:
+	}
+}
+
+// adjustShared charges further cost, or refunds it where it is negative. Where
+// it gives a place back, what it returns is closed when the place is free.
+func (a *ask) adjustShared(now, change float64) (freed <-chan struct{}) {
 	if a.stop != nil {
 		a.stop()
 	}
@@ -129,10 +143,11 @@ func (a *ask) adjustShared(now, change float64) {
 		a.rule.spend(&acc.own, now, change)
 	}
 	if a.member != "" {
-		endLease(acc, a.member)
+		freed = endLease(acc, a.member)
 	}
 	if change != 0 {
 		acc.chargeLocked(now, change)
 		acc.queueLocked()
 	}
+	return freed
 }

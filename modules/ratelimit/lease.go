@@ -14,18 +14,25 @@ type lease struct {
 	account *account
 	member  string
 	forced  float64 // 1 keeps it, -1 ends it
+	// done is closed when Redis has answered, or will not. Nil where nobody waits.
+	done chan struct{}
 }
 
 func newMember() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
 // keepLease has the lease kept until stop is called.
 func keepLease(a *account, member string, life time.Duration) (stop func()) {
-	return a.ledger.Tend(a.name, &lease{a, member, 1}, life/3)
+	return a.ledger.Tend(a.name, &lease{account: a, member: member, forced: 1}, life/3)
 }
 
 // endLease gives the place back. If Redis does not answer it ends with its life.
-func endLease(a *account, member string) {
-	a.ledger.Send(a.name, &lease{a, member, -1}, true)
+// What it returns is closed when Redis has answered or will not.
+func endLease(a *account, member string) <-chan struct{} {
+	l := &lease{account: a, member: member, forced: -1, done: make(chan struct{})}
+	if !a.ledger.Send(a.name, l, true) {
+		l.end()
+	}
+	return l.done
 }
 
 // Fill implements ledger.Command.
@@ -38,7 +45,13 @@ func (l *lease) Fill(c *ledger.Call) bool {
 }
 
 // Settle implements ledger.Command.
-func (*lease) Settle([]int64, error) {}
+func (l *lease) Settle([]int64, error) { l.end() }
 
 // Reject implements ledger.Command.
-func (*lease) Reject() {}
+func (l *lease) Reject() { l.end() }
+
+func (l *lease) end() {
+	if l.done != nil {
+		close(l.done)
+	}
+}
