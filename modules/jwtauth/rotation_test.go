@@ -18,10 +18,9 @@ func TestRotation(t *testing.T) {
 	aged(t, time.Minute) // as if the last fetch were a minute old
 	next := newKey(t, "EdDSA", "k2")
 	i.rotate(next)
-	began := time.Now()
-	a := g.get(t, signed(t, next, nil, i.claims()))
-	if a.status != 200 || time.Since(began) > 2*time.Second {
-		t.Errorf("the first token under the new key: %d after %s", a.status, time.Since(began))
+	// The one request waits for the fetch, and by its own bound of 2 s not for long.
+	if a := g.get(t, signed(t, next, nil, i.claims())); a.status != 200 {
+		t.Errorf("the first token under the new key: %d, want 200", a.status)
 	}
 	if a := g.get(t, old); a.status != 401 {
 		t.Errorf("a remembered token of the removed key: %d, want 401", a.status)
