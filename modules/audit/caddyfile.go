@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"os"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,11 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 	a := new(App)
 	if err := a.block(d); err != nil {
 		return nil, err
+	}
+	// In JSON an empty app is what a lone `audit` directive makes, and warns;
+	// here somebody wrote the block and would believe that it records.
+	if !a.configured() && os.Getenv(envURL) == "" {
+		return nil, d.Err("audit: no sink: write one into the audit block, or set " + envURL)
 	}
 	if _, err := grind(a.Fields, a.Redact, "", nil); err != nil {
 		return nil, d.Errf("audit: %v", err)
