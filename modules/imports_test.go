@@ -18,6 +18,7 @@ const ours = "github.com/sallyport-gateway/sallyport/"
 var level = map[string]int{
 	"cmd":                          9,
 	"test":                         9,
+	"test/port":                    2,
 	"caddyfiles":                   8,
 	"modules/standard":             8,
 	"modules/health":               7,

@@ -21,6 +21,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 func init() { caddy.RegisterModule(named{}) }
@@ -88,17 +89,12 @@ func (g *gateway) json(greeting string) []byte {
 
 func start(t *testing.T) *gateway {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir, err := os.MkdirTemp("", "sp") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	g := &gateway{t: t, front: l.Addr().String(), socket: dir + "/a.sock", dir: filepath.Join(dir, "spool"), sink: filepath.Join(dir, "audit.ndjson")}
-	l.Close()
+	g := &gateway{t: t, front: port.Addr(t), socket: dir + "/a.sock", dir: filepath.Join(dir, "spool"), sink: filepath.Join(dir, "audit.ndjson")}
 	if err := caddy.Load(g.json("one"), true); err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 func init() { caddy.RegisterModule(refuser{}) }
@@ -196,12 +196,7 @@ func tryLoad(caddyfile string) error {
 
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return port.Addr(t)
 }
 
 func ask(t *testing.T, url, name string) int {

@@ -19,6 +19,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 
 	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 // gate is a Handler behind a listening server, as Caddy would run it.
@@ -150,12 +151,7 @@ func (u *upstream) does(f http.HandlerFunc) { u.handler.Store(&f) }
 // deadAddr is an address that refuses connections.
 func deadAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return port.Addr(t)
 }
 
 func proxyTo(addrs ...string) string {

@@ -16,6 +16,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/sallyport-gateway/sallyport/test/port"
+
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 )
 
@@ -48,7 +50,7 @@ func TestPublicSuite(t *testing.T) {
 	if root == "" {
 		t.Skip("CACHE_TESTS does not name a checkout of github.com/http-tests/cache-tests")
 	}
-	origin, gateway := freePort(t), freePort(t)
+	origin, gateway := port.Addr(t), port.Addr(t)
 	startOrigin(t, root, origin)
 	serveSuite(t, gateway, origin)
 
@@ -97,16 +99,6 @@ func judge(t *testing.T, lines string) {
 	if all["required"] < 100 {
 		t.Errorf("only %d required tests ran", all["required"])
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func absolute(t *testing.T, path string) string {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/mint"
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 const testAudience = "orders-api"
@@ -179,12 +179,7 @@ func adapt(t testing.TB, text string) []byte {
 
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return port.Addr(t)
 }
 
 // answerTo is what came back.

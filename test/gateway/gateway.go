@@ -5,11 +5,12 @@ package gateway
 
 import (
 	"encoding/json"
-	"net"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+
+	"github.com/sallyport-gateway/sallyport/test/port"
 
 	// The directives of the Caddyfiles under test.
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
@@ -18,12 +19,7 @@ import (
 // Addr returns a loopback address that nobody listens on.
 func Addr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
+	return port.Addr(t)
 }
 
 // Run loads caddyfile and unloads it when the test ends. A second call is a

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 // Patience is how long an actor may take to come, to go, or to do what is
@@ -121,11 +123,6 @@ func (p *Process) CPU() time.Duration {
 
 // FreePort returns a loopback port that nobody listens on.
 func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	n, err := port.Free()
+	return strconv.Itoa(n), err
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
 // Server is one running redis-server.
@@ -35,9 +37,9 @@ func Start(tb testing.TB, args ...string) *Server {
 		tb.Skip("redis-server is not installed; `make test` installs it")
 	}
 	for range 5 {
-		port := FreePort(tb)
-		s := &Server{tb: tb, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-		s.args = append([]string{"--port", strconv.Itoa(port), "--bind", "127.0.0.1", "--dir", tb.TempDir(),
+		n := FreePort(tb)
+		s := &Server{tb: tb, Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(n))}
+		s.args = append([]string{"--port", strconv.Itoa(n), "--bind", "127.0.0.1", "--dir", tb.TempDir(),
 			"--save", "", "--appendonly", "no", "--daemonize", "no"}, args...)
 		if s.run() == nil {
 			tb.Cleanup(s.Stop)
@@ -55,9 +57,9 @@ func StartSentinel(tb testing.TB, conf string) *Server {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		tb.Skip("redis-server is not installed; `make test` installs it")
 	}
-	port := strconv.Itoa(FreePort(tb))
-	s := &Server{tb: tb, Addr: net.JoinHostPort("127.0.0.1", port)}
-	s.args = []string{conf, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--dir", tb.TempDir()}
+	number := strconv.Itoa(FreePort(tb))
+	s := &Server{tb: tb, Addr: net.JoinHostPort("127.0.0.1", number)}
+	s.args = []string{conf, "--sentinel", "--port", number, "--bind", "127.0.0.1", "--dir", tb.TempDir()}
 	if err := s.run(); err != nil {
 		tb.Fatal(err)
 	}
@@ -71,12 +73,7 @@ func (s *Server) Args() []string { return s.args }
 // FreePort returns a port on which nobody listens now.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return port.Of(tb)
 }
 
 // run starts the process and returns when it accepts connections.
