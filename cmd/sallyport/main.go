@@ -18,5 +18,9 @@ func main() {
 		debug.SetGCPercent(400)
 	}
 	nameplate()
+	args, file := followed(os.Args)
+	if os.Args = args; file != nil {
+		go file.run()
+	}
 	caddycmd.Main()
 }
