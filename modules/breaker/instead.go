@@ -70,6 +70,7 @@ func (h *Handler) instead(w http.ResponseWriter, r *http.Request, next caddyhttp
 	var wait time.Duration
 	switch why {
 	case circuitOpen:
+		exchange.Of(r).Note("breaker.state", "open")
 		wait = h.retryAfter(now)
 	case busy:
 		wait = time.Second

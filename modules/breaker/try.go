@@ -59,6 +59,9 @@ func (x *crossing) begin(req *http.Request, now time.Time) *try {
 		req.Body = &t.out
 	}
 	x.clock.tell(req, now)
+	if t.of != nil {
+		x.card.Note("breaker.state", t.of.State().String())
+	}
 	x.card.Begin(req, &t.Attempt)
 	return t
 }

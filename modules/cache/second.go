@@ -13,6 +13,7 @@ import (
 
 	"github.com/sallyport-gateway/sallyport/modules/cache/freshness"
 	"github.com/sallyport-gateway/sallyport/modules/cache/store"
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // second is the tier in Redis behind the memory of a cache. What goes wrong
@@ -70,20 +71,11 @@ func (s *second) get(v *visit) *store.Object {
 	if s.resting(v.now) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(v.r.Context(), s.patience)
-	defer cancel()
-	place, key := s.place(v.url), digest(v.key)
-	found, err := s.redis.HMGet(ctx, place, "v:"+key, "o:"+digest(v.key, "")).Result()
-	if s.failed(ctx, err) || len(found) != 2 {
+	began := time.Now()
+	frame, err := s.ask(v)
+	v.card.Step(exchange.Step{Name: "redis cache", System: "redis", Began: began, Took: time.Since(began), Err: err})
+	if err != nil {
 		return nil
-	}
-	frame, _ := found[1].(string)
-	if names, _ := found[0].(string); names != "" {
-		selected := string(freshness.AppendSelected(nil, strings.Split(names, ","), v.r.Header))
-		frame, err = s.redis.HGet(ctx, place, "o:"+digest(v.key, selected)).Result()
-		if s.failed(ctx, err) {
-			return nil
-		}
 	}
 	if frame == "" {
 		secondTier.WithLabelValues(s.name, "miss").Inc()
@@ -97,6 +89,26 @@ func (s *second) get(v *visit) *store.Object {
 	}
 	secondTier.WithLabelValues(s.name, "hit").Inc()
 	return o
+}
+
+// ask returns the frame that the request selects, empty where there is none.
+func (s *second) ask(v *visit) (frame string, err error) {
+	ctx, cancel := context.WithTimeout(v.r.Context(), s.patience)
+	defer cancel()
+	place, key := s.place(v.url), digest(v.key)
+	found, err := s.redis.HMGet(ctx, place, "v:"+key, "o:"+digest(v.key, "")).Result()
+	if s.failed(ctx, err) || len(found) != 2 {
+		return "", err
+	}
+	frame, _ = found[1].(string)
+	if names, _ := found[0].(string); names != "" {
+		selected := string(freshness.AppendSelected(nil, strings.Split(names, ","), v.r.Header))
+		frame, err = s.redis.HGet(ctx, place, "o:"+digest(v.key, selected)).Result()
+		if !s.failed(ctx, err) {
+			err = nil
+		}
+	}
+	return frame, err
 }
 
 // put writes o. It runs in the background.

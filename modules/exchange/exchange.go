@@ -8,6 +8,7 @@
 package exchange
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -85,6 +86,7 @@ type Exchange struct {
 
 	zones    [2]Zone
 	attempts [2]*Attempt
+	notes    [2]Note
 }
 
 // Identity is who a guard found the caller to be.
@@ -200,9 +202,20 @@ func (x *Exchange) Note(key, value string) {
 
 // Step tells the watcher of work that is done. On the request's own goroutine.
 func (x *Exchange) Step(s Step) {
+	if x == nil {
+		return
+	}
 	if w, ok := x.Watch.(interface{ Step(Step) }); ok {
 		w.Step(s)
 	}
+}
+
+// In returns the card of the request that ctx is of, or nil where there is
+// none. On the request's own goroutine, like everything on the card.
+func In(ctx context.Context) *Exchange {
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	x, _ := vars[varKey].(*Exchange)
+	return x
 }
 
 // Of returns the card of r, making it on first use.
@@ -216,7 +229,7 @@ func Of(r *http.Request) *Exchange {
 		return x
 	}
 	x := &Exchange{Began: time.Now()}
-	x.Zones, x.Attempts = x.zones[:0], x.attempts[:0]
+	x.Zones, x.Attempts, x.Notes = x.zones[:0], x.attempts[:0], x.notes[:0]
 	vars[varKey] = x
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(x.placeholder)

@@ -82,6 +82,9 @@ func TestOneCardPerRequest(t *testing.T) {
 	if Of(r) != card || Of(r.WithContext(r.Context())) != card {
 		t.Error("a second look makes a second card")
 	}
+	if In(r.Context()) != card || In(other.Context()) != nil {
+		t.Error("the card is not found by the request's context")
+	}
 	if Of(other) == card {
 		t.Error("two requests share a card")
 	}
@@ -135,6 +138,7 @@ func TestStepsReachTheWatcherThatWantsThem(t *testing.T) {
 	s := new(stepper)
 	x.Watch = s
 	x.Step(Step{Name: "redis take"})
+	In(t.Context()).Step(Step{Name: "of no request"})
 	if len(s.steps) != 1 {
 		t.Errorf("the watcher heard of %v", s.steps)
 	}

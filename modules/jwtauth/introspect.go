@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/keyset"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 	"github.com/sallyport-gateway/sallyport/modules/secret"
@@ -143,9 +144,11 @@ func (i *Issuer) introspect(ctx context.Context, raw string, verified bool, now 
 		i.count.cacheMiss.Inc()
 	}
 	// The flight is shared, so it may not end with the first caller's request.
+	began := time.Now()
 	answer, err, _ := in.flights.Do(raw, func() (any, error) {
 		return in.ask(context.WithoutCancel(ctx), raw)
 	})
+	exchange.In(ctx).Step(exchange.Step{Name: "introspect", Began: began, Took: time.Since(began), Err: err})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnavailable, err)
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // replays remembers which proofs were used.
@@ -66,11 +68,14 @@ type inRedis struct{ client redis.UniversalClient }
 
 func (m inRedis) first(ctx context.Context, key [32]byte, ttl time.Duration) (bool, error) {
 	name := "sallyport:dpop:" + base64.RawURLEncoding.EncodeToString(key[:])
+	began := time.Now()
 	err := m.client.SetArgs(ctx, name, 1, redis.SetArgs{Mode: "NX", TTL: ttl}).Err()
-	if errors.Is(err, redis.Nil) {
-		return false, nil
+	used := errors.Is(err, redis.Nil)
+	if used {
+		err = nil
 	}
-	return err == nil, err
+	exchange.In(ctx).Step(exchange.Step{Name: "redis dpop", System: "redis", Began: began, Took: time.Since(began), Err: err})
+	return err == nil && !used, err
 }
 
 // nonces are values that only a gateway with the secret can have made, and

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/keyset"
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 )
@@ -111,9 +112,12 @@ func (i *Issuer) mayBeNewer(err error, snap *keyset.Snapshot, now time.Time) boo
 // newer returns the ring of newer keys than those of snap, or nil and the
 // reason there was before.
 func (i *Issuer) newer(ctx context.Context, old *ring, snap *keyset.Snapshot, reason error) (*ring, error) {
+	began, waits := time.Now(), !i.source.IsStatic() && i.source.Current().Gen == snap.Gen
 	next, err := i.source.Newer(ctx, snap)
 	if err != nil {
 		i.count.suppressed.Inc()
+	} else if waits {
+		exchange.In(ctx).Step(exchange.Step{Name: "fetch keys", Began: began, Took: time.Since(began), Err: i.source.LastError()})
 	}
 	if next == nil {
 		return nil, reason

@@ -195,6 +195,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		a.zone.count(a)
 		x.Zones = append(x.Zones, a.decision())
 	}
+	if v.trip > 0 {
+		x.Step(exchange.Step{Name: "redis rate_limit", System: "redis", Began: began, Took: v.trip, Err: unanswered(asks)})
+	}
 	h.setHeaders(w.Header(), asks, instant(began))
 	if !passed {
 		return h.refuse(w, r, asks)
@@ -217,12 +220,15 @@ func (h *Handler) take(v *visit, asks []ask, now time.Time) (admitted bool) {
 type visit struct {
 	asks    [4]ask
 	errands [4]errand
+	// trip is how long the request waited for Redis, zero if it did not.
+	trip time.Duration
 }
 
 var visits = sync.Pool{New: func() any { return new(visit) }}
 
 func (v *visit) leave(asks []ask) {
 	clear(v.asks[:min(len(asks), len(v.asks))])
+	v.trip = 0
 	visits.Put(v)
 }
 

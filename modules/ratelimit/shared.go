@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -43,7 +44,21 @@ func (h *Handler) takeShared(v *visit, asks []ask, start time.Time) (admitted bo
 	case no || !open:
 		return !no
 	}
-	return h.run(errands, asks, start, gateways)
+	passed := h.run(errands, asks, start, gateways)
+	v.trip = time.Since(start)
+	return passed
+}
+
+var errUnanswered = errors.New("redis did not answer in time")
+
+// unanswered is the error of a trip after which an ask was decided without Redis.
+func unanswered(asks []ask) error {
+	for i := range asks {
+		if asks[i].failed || asks[i].source == "fallback" {
+			return errUnanswered
+		}
+	}
+	return nil
 }
 
 // consult asks each account what is certain: open says that Redis must be asked

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -118,6 +119,8 @@ func errorType(err error) string {
 		return "connection_dial"
 	case errors.As(err, &op):
 		return "connection_" + op.Op
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "connection_closed"
 	}
 	return "_OTHER"
 }

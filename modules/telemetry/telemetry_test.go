@@ -205,7 +205,7 @@ func TestFailuresInSpans(t *testing.T) {
 	}{
 		{"/orders/fine", "200", "", "", false},
 		{"/orders/broken", "500", "500", "500", true},
-		{"/orders/cut", "200", "aborted", "_OTHER", true},
+		{"/orders/cut", "200", "aborted", "connection_closed", true},
 		{"/dead/x", "502", "502", "connection_dial", true},
 		{"/light", "200", "", "none", false},
 		{"/nowhere", "200", "", "none", false},

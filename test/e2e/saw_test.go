@@ -60,13 +60,9 @@ func sawTest(word string, rest []string) (sawFunc, error) {
 	case word == "no" && len(rest) == 2 && rest[0] == "header":
 		return sawNoHeader(rest[1]), nil
 	case word == "no" && len(rest) > 1 && rest[0] == "event":
-		found := sawEvent(rest[1:])
-		return func(seen []stage.Seen) error {
-			if found(seen) == nil {
-				return fmt.Errorf("there is an event with %s", rest[1:])
-			}
-			return nil
-		}, nil
+		return sawNone(sawEvent(rest[1:]), "event", rest[1:]), nil
+	case word == "no" && len(rest) > 1 && rest[0] == "span":
+		return sawNone(sawSpan(rest[1], rest[2:]), "span", rest[1:]), nil
 	case word == "header" && (len(rest) == 1 || len(rest) == 2):
 		return sawHeader(rest[0], append(rest, "")[1]), nil
 	case word == "body" && len(rest) == 1:
@@ -81,6 +77,15 @@ func sawTest(word string, rest []string) (sawFunc, error) {
 		return sawLine(word, rest[0]), nil
 	}
 	return nil, sawForm
+}
+
+func sawNone(found sawFunc, what string, like []string) sawFunc {
+	return func(seen []stage.Seen) error {
+		if found(seen) == nil {
+			return fmt.Errorf("there is a %s with %s", what, like)
+		}
+		return nil
+	}
 }
 
 func sawCount(relation, number string) (sawFunc, error) {
