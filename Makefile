@@ -5,6 +5,7 @@ SHELL := bash
 BINARY := bin/sallyport
 TOOL := go tool -modfile=.tools/go.mod
 FUZZTIME ?= 10s
+SOAKFUZZ ?= 5m
 # A copy of the Go vulnerability database, file:///DIR. Default: the public one.
 VULNDB ?=
 
@@ -79,5 +80,7 @@ durability: ## the long form of the spool's tests: kills, power losses, full dis
 	go run ./test/tally SALLYPORT_DURABILITY=full -count=1 -timeout 60m ./modules/audit/...
 
 .PHONY: soak
-soak: ## the long form of the key sets' tests: outages of minutes, floods, a thousand reloads
-	go run ./test/tally SALLYPORT_SOAK=1 -count=1 -timeout 120m ./modules/jwtauth/...
+soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood of one, a thousand reloads, fuzzing for SOAKFUZZ (5m) a target
+	SALLYPORT_SOAK=1 SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 -v -timeout 60m ./modules/jwtauth/... | \
+		grep -vE '^ *(=== |--- PASS|[{])'
+	.tools/fuzz.sh $(SOAKFUZZ) modules/jwtauth

@@ -15,7 +15,7 @@ import (
 // RFC 9449 section 4.3, each check with what breaks it.
 func TestProofs(t *testing.T) {
 	i := newIDP(t, "ES256")
-	g := start(t, i, "", "jwt main")
+	g := launch(t, i, "", "jwt main")
 	holder, thief := newKey(t, "ES256", ""), newKey(t, "ES256", "")
 	tok := i.token(t, map[string]any{"cnf": map[string]any{"jkt": holder.Thumbprint()}})
 	other := i.token(t, map[string]any{"sub": "bob", "cnf": map[string]any{"jkt": holder.Thumbprint()}})
@@ -25,6 +25,7 @@ func TestProofs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		suite.remember(t, p)
 		return p
 	}
 	good := func() string { return proof(holder, "GET", url, tok, nil) }
@@ -103,7 +104,7 @@ func TestProofs(t *testing.T) {
 
 func TestUnknownBindingIsRefused(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", "jwt main")
+	g := launch(t, i, "", "jwt main")
 	for _, cnf := range []any{
 		map[string]any{"jwk": map[string]any{}}, map[string]any{"x5t#S256": "AAAA"}, map[string]any{}, "jkt", nil,
 		map[string]any{"jkt": ""}, map[string]any{"jkt": 7}, []any{},

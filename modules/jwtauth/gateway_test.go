@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ type idp struct {
 	mu      sync.Mutex
 	keys    []*mint.Key
 	answer  http.HandlerFunc // nil serves the keys
+	header  string           // Cache-Control of the keys
 	fetches int
 }
 
@@ -55,11 +57,14 @@ func newKey(t testing.TB, alg, kid string) *mint.Key {
 func (i *idp) serve(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	i.fetches++
-	answer, keys := i.answer, i.keys
+	answer, keys, header := i.answer, i.keys, i.header
 	i.mu.Unlock()
 	if answer != nil {
 		answer(w, r)
 		return
+	}
+	if header != "" {
+		w.Header().Set("Cache-Control", header)
 	}
 	_, _ = w.Write(mint.JWKS(keys...)) // the gateway left
 }
@@ -104,11 +109,14 @@ func signed(t testing.TB, k *mint.Key, header, claims map[string]any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	suite.remember(t, raw)
 	return raw
 }
 
-// gateway is Caddy with a configuration of this test, in this process.
+// gateway is Caddy with a configuration of this test: in this process, or as a
+// daemon the built binary.
 type gateway struct {
+	*daemon
 	url string
 	// upstream is what the last request looked like behind the gateway.
 	mu   sync.Mutex
@@ -121,14 +129,7 @@ type gateway struct {
 func start(t testing.TB, i *idp, issuerOptions, jwt string) *gateway {
 	t.Helper()
 	g := new(gateway)
-	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		g.mu.Lock()
-		g.seen, g.hits = r, g.hits+1
-		g.mu.Unlock()
-	}))
-	t.Cleanup(upstream.Close)
-	g.load(t, i, issuerOptions, jwt, upstream.Listener.Addr().String())
+	g.load(t, i, issuerOptions, jwt, g.upstream(t))
 	return g
 }
 
@@ -145,6 +146,7 @@ func (g *gateway) load(t testing.TB, i *idp, issuerOptions, jwt, upstream string
 		persist_config off
 		storage file_system %s
 		grace_period 1s
+		%s
 		issuer main {
 			issuer %s
 			audience %s
@@ -152,9 +154,10 @@ func (g *gateway) load(t testing.TB, i *idp, issuerOptions, jwt, upstream string
 		}
 	}
 	%s {
+		log
 		%s
 		reverse_proxy %s
-	}`, t.TempDir(), i.URL, testAudience, issuerOptions, g.url, jwt, upstream))
+	}`, t.TempDir(), suite.logging("file "+suite.file("here")), i.URL, testAudience, issuerOptions, g.url, jwt, upstream))
 	if err := caddy.Load(config, true); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +196,12 @@ type answerTo struct {
 // get sends a request with a bearer token, and further headers in pairs.
 func (g *gateway) get(t testing.TB, bearer string, headers ...string) answerTo {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+"/orders", nil)
+	return g.getAt(t, "/orders", bearer, headers...)
+}
+
+func (g *gateway) getAt(t testing.TB, path, bearer string, headers ...string) answerTo {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, g.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,4 +250,19 @@ func (g *gateway) count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.hits
+}
+
+func waitFor(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited 30 s for %s", what)
+		}
+	}
 }

@@ -10,7 +10,7 @@ import (
 
 func TestValidTokenPasses(t *testing.T) {
 	i := newIDP(t, "ES256")
-	g := start(t, i, "", "jwt main {\n require scope orders:read\n forward sub X-User-Id\n}")
+	g := launch(t, i, "", "jwt main {\n require scope orders:read\n forward sub X-User-Id\n}")
 	a := g.get(t, i.token(t))
 	if a.status != 200 {
 		t.Fatalf("status %d, %s", a.status, a.body)
@@ -73,7 +73,7 @@ func TestRequirements(t *testing.T) {
 
 func TestSources(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", `jwt main {
+	g := launch(t, i, "", `jwt main {
 		source header
 		source header X-Api-Token
 		source cookie session
@@ -145,7 +145,7 @@ func TestTokenStripAndKeep(t *testing.T) {
 
 func TestOptionalAndPreflight(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", "jwt main {\n optional\n require scope x\n}")
+	g := launch(t, i, "", "jwt main {\n optional\n require scope x\n}")
 	if a := g.get(t, ""); a.status != 200 {
 		t.Errorf("anonymous: %d", a.status)
 	}
@@ -156,7 +156,7 @@ func TestOptionalAndPreflight(t *testing.T) {
 		t.Errorf("a good token without the scope: %d, want 403", a.status)
 	}
 
-	g = start(t, i, "", "jwt main {\n preflight pass\n}")
+	g = launch(t, i, "", "jwt main {\n preflight pass\n}")
 	for _, c := range []struct {
 		headers []string
 		status  int
@@ -180,7 +180,7 @@ func TestOptionalAndPreflight(t *testing.T) {
 
 func TestForwardedValues(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", `jwt main {
+	g := launch(t, i, "", `jwt main {
 		forward v X-Plain
 		forward v X-Json json
 		forward v X-Base64 base64url
@@ -229,7 +229,7 @@ func TestForwardedValues(t *testing.T) {
 
 func TestPlaceholdersAndExpressions(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", `@admin expression "'admin' in {http.auth.user.roles} && {http.auth.user.level} > 2"
+	g := launch(t, i, "", `@admin expression "'admin' in {http.auth.user.roles} && {http.auth.user.level} > 2"
 		route {
 			jwt main
 			header X-Id "{http.auth.user.id} {http.auth.user.tenant} {http.auth.user./realm_access/level} {sallyport.subject} {sallyport.issuer}"
@@ -253,7 +253,7 @@ func TestPlaceholdersAndExpressions(t *testing.T) {
 
 func TestSeveralIssuers(t *testing.T) {
 	one, two := newIDP(t, "EdDSA"), newIDP(t, "EdDSA") // both call their key k1
-	g := start(t, one, "}\n issuer other {\n issuer "+two.URL+"\n audience "+testAudience+"\n jwks "+two.URL+"\n}\nissuer third {\nissuer "+one.URL+"\n audience billing-api\n jwks "+one.URL,
+	g := launch(t, one, "}\n issuer other {\n issuer "+two.URL+"\n audience "+testAudience+"\n jwks "+two.URL+"\n}\nissuer third {\nissuer "+one.URL+"\n audience billing-api\n jwks "+one.URL,
 		"jwt main other third {\n forward sub X-User-Id\n}")
 	for name, tok := range map[string]string{"first": one.token(t), "second": two.token(t), "same iss, other audience": one.token(t, map[string]any{"aud": "billing-api"})} {
 		if a := g.get(t, tok); a.status != 200 {
@@ -272,7 +272,7 @@ func TestSeveralIssuers(t *testing.T) {
 // Of two directives on one request, the last to identify the caller counts.
 func TestTwoDirectivesOnOneRequest(t *testing.T) {
 	i := newIDP(t, "EdDSA")
-	g := start(t, i, "", `route {
+	g := launch(t, i, "", `route {
 		jwt main
 		jwt main {
 			source header X-Second

@@ -65,3 +65,17 @@ func TestMaxStaleFailsClosed(t *testing.T) {
 		t.Errorf("readiness: %v, want not ready", err)
 	}
 }
+
+func readiness(t *testing.T) error {
+	t.Helper()
+	app, err := caddy.ActiveContext().AppIfConfigured("sallyport_issuers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return app.(*Issuers).Ready(t.Context())
+}
+
+func isDegraded(err error) bool {
+	d, ok := err.(interface{ Degraded() bool })
+	return ok && d.Degraded()
+}

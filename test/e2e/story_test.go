@@ -162,6 +162,13 @@ func setup(env *testscript.Env) error {
 					t.Errorf("the log of %s holds %s%s", name, trouble, head(after, 60))
 				}
 			}
+			for token, raw := range s.tokens {
+				for part := range strings.SplitSeq(raw, ".") {
+					if strings.Contains(text, part) {
+						t.Errorf("the log of %s tells a part of token %s: %s", name, token, part)
+					}
+				}
+			}
 			if t.Failed() {
 				t.Errorf("the log of %s ends with:\n%s", name, tail(text, 60))
 			}
