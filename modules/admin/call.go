@@ -40,6 +40,7 @@ func (c *call) pass(w http.ResponseWriter, r *http.Request) error {
 	c.body = &hashed{ReadCloser: r.Body, sum: sha256.New()}
 	r.Body = c.body
 	o := &outcome{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, c: c}
+	defer audit.Fronted()()
 	c.h.proxy.ServeHTTP(o, r)
 	return o.refused
 }

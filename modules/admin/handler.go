@@ -106,19 +106,23 @@ func rewrite(r *httputil.ProxyRequest, to *url.URL) {
 	for _, name := range []string{"Authorization", "Cookie", "Referer"} {
 		r.Out.Header.Del(name)
 	}
-	r.Out.Header.Set(audit.CallHeader, audit.OwnCall())
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
 	if ref := h.judge(r); ref != nil {
 		return reject.Refuse(w, r, ref)
 	}
+	mark := audit.OwnCall()
+	r.Header.Set(audit.CallHeader, mark)
 	if !h.app.On() {
 		h.proxy.ServeHTTP(w, r)
 		return nil
 	}
-	c := &call{Call: audit.Call{ID: audit.NewCallID(), Request: r, Method: r.Method, Path: r.URL.Path}, h: h, began: time.Now()}
+	c := &call{Call: audit.Call{ID: audit.NewCallID(), Mark: mark, Request: r, Method: r.Method, Path: r.URL.Path}, h: h, began: time.Now()}
 	if !c.changes() {
+		if err := h.app.Intend(&c.Call); err != nil {
+			return reject.Refuse(w, r, unavailable(err))
+		}
 		return c.pass(w, r)
 	}
 	// One change at a time, so that before and after belong to it.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // AdminAPI is Caddy's admin endpoint as seen from inside this process.
@@ -83,7 +85,7 @@ func (a *AdminAPI) Config(ctx context.Context) ([]byte, error) {
 // CallHeader marks requests to the admin endpoint that are on record already,
 // so that the log tap does not record them again. Caddy logs the header, so
 // each value counts once: whoever reads it in the log cannot use it.
-const CallHeader = "Sallyport-Call"
+const CallHeader = exchange.CallHeader
 
 var ownCalls struct {
 	mu    sync.Mutex // guards what follows

@@ -57,6 +57,10 @@ type App struct {
 	// configuration is read back. Default: CADDY_ADMIN, or Caddy's default.
 	Admin string `json:"admin,omitempty"`
 
+	// Granted records each caller that a guard lets in, as it records those
+	// that are refused. Default: false.
+	Granted bool `json:"granted,omitempty"`
+
 	// Coalesce sums up refusals that one client provokes again and again.
 	Coalesce Coalesce `json:"coalesce,omitzero"`
 
@@ -84,6 +88,7 @@ type App struct {
 	key      string // of desk in desks; empty when none is held
 	desk     *desk
 	attached bool
+	served   bool // another configuration has taken over
 	unlisten func()
 	pens     sync.Pool
 }
@@ -227,7 +232,11 @@ func (a *App) Start() error {
 	if first {
 		a.firstWords()
 	}
-	a.unlisten = exchange.Listen("audit", a.hear)
+	var also []exchange.Kind
+	if a.Granted {
+		also = append(also, exchange.AuthGranted)
+	}
+	a.unlisten = exchange.Listen("audit", a.hear, also...)
 	return nil
 }
 
@@ -235,6 +244,7 @@ func (a *App) Start() error {
 // one goes on until Cleanup: requests are still refused while servers drain.
 func (a *App) Stop() error {
 	if a.attached && a.desk.superseded(a) {
+		a.served = true
 		a.leave()
 	}
 	return nil
@@ -253,6 +263,9 @@ func (a *App) Cleanup() error {
 	}
 	if a.key == "" {
 		return nil
+	}
+	if !a.served {
+		a.desk.giveUp()
 	}
 	key := a.key
 	a.key = ""

@@ -57,6 +57,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			key <file>
 //		}
 //		admin <address>
+//		granted
 //		coalesce off|<count> <window>
 //		fields <name...>
 //		redact <name...> {
@@ -73,6 +74,7 @@ func (a *App) block(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "strict", Read: a.readStrict},
 		syntax.Option{Name: "checkpoint", Read: a.Checkpoint.read},
 		syntax.Option{Name: "admin", Read: syntax.Text(&a.Admin)},
+		syntax.Option{Name: "granted", Read: syntax.Flag(&a.Granted)},
 		syntax.Option{Name: "coalesce", Read: a.Coalesce.read},
 		syntax.Option{Name: "fields", Read: a.readFields},
 		syntax.Option{Name: "redact", Read: a.readRedact},

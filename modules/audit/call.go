@@ -12,6 +12,9 @@ import (
 type Call struct {
 	// ID ties the intent to the outcome and to the change it caused.
 	ID string
+	// Mark is what the endpoint finds in CallHeader: facts that name it as
+	// their order are this call's doing.
+	Mark string
 	// Request is the client's; Method and Path are the admin API's.
 	Request      *http.Request
 	Method, Path string
@@ -44,10 +47,43 @@ func (a *App) Intend(c *Call) error {
 // Conclude records how a call ended. An error means that it is not on record.
 func (a *App) Conclude(c *Call) error { return a.call(callKind, c) }
 
-// Calling makes the changes of configuration that follow c's until done is called.
+// Calling makes what is changed by order of c's mark, and the changes of
+// configuration that follow, c's until done is called.
 func (a *App) Calling(c *Call) (done func()) {
 	a.desk.calling.Store(c)
 	return func() { a.desk.calling.CompareAndSwap(c, nil) }
+}
+
+// Fronted says, until done is called, that a call is being made whose outcome
+// the front records, so that the tap need not.
+func Fronted() (done func()) {
+	fronted.Add(1)
+	return func() { fronted.Add(-1) }
+}
+
+// orderer is the call whose mark a fact names as its order.
+func (d *desk) orderer(f exchange.Fact) *Call {
+	if c := d.calling.Load(); c != nil && f.Order != "" && f.Order == c.Mark {
+		return c
+	}
+	return nil
+}
+
+// sign says who made the call, and which it was.
+func (c *Call) sign(p *pen, l *lens) {
+	if c.subject != "" {
+		p.open("actor")
+		p.open("user")
+		p.text("uid", l.see(fieldSubject, c.subject))
+		p.end()
+		p.end()
+	}
+	p.open("api")
+	p.text("operation", c.Method+" "+c.Path)
+	p.open("request")
+	p.text("uid", c.ID)
+	p.end()
+	p.end()
 }
 
 func (a *App) call(k eventKind, c *Call) error {

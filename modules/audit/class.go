@@ -44,6 +44,8 @@ type eventKind struct {
 	// but for HTTP and API activity, which depend on the method.
 	uid, activity int64
 	severity      int64
+	// failed says that what is told is a failure.
+	failed bool
 }
 
 const ocsfVersion = "1.3.0"
@@ -86,8 +88,14 @@ func kindOf(k exchange.Kind) eventKind {
 	room, what, _ := strings.Cut(string(k), ".")
 	refused := what == "refused"
 	switch {
+	case k == exchange.AuthGranted:
+		return eventKind{name: string(k), class: activity, uid: ocsfAuthentication, activity: 1, severity: informational}
 	case room == "auth":
 		return eventKind{name: string(k), class: auth, uid: ocsfAuthentication, activity: 1, severity: low}
+	case room == "config":
+		return eventKind{name: string(k), class: config, uid: ocsfAPI, activity: 3, severity: medium, failed: refused}
+	case k == AdminFailed:
+		return eventKind{name: string(k), class: admin, uid: ocsfAPI, activity: other, severity: medium, failed: true}
 	case room == "admin":
 		return eventKind{name: string(k), class: admin, uid: ocsfAPI, activity: other, severity: low}
 	case room == "limit":

@@ -6,10 +6,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -25,12 +25,15 @@ import (
 // maxEvent caps one event: beyond it lists and extras are cut.
 const maxEvent = 32 << 10
 
+// beforeID is how every event begins.
+const beforeID = `{"specversion":"1.0","id":"`
+
+// idOf cuts the id out of an event of ours.
+func idOf(event []byte) []byte { return event[len(beforeID):][:uuidSize] }
+
 // begin writes the envelope up to the members that all bodies share.
 func (a *App) begin(p *pen, k eventKind, at time.Time, activity int64) {
-	p.open("")
-	p.raw("specversion", `"1.0"`)
-	p.key("id")
-	p.b = append(p.b, '"')
+	p.b = append(p.b, beforeID...)
 	p.b = appendUUID(p.b, at)
 	p.b = append(p.b, '"')
 	p.text("source", a.source)
@@ -62,8 +65,9 @@ type outcome struct {
 	status int
 	bytes  int64
 	took   time.Duration
-	// ended says that the request is over, so that the figures mean something.
-	ended bool
+	// ended says that the request is over, so that the figures mean something;
+	// answered that only its answer is about to begin.
+	ended, answered bool
 	// aborted says that the answer broke off.
 	aborted bool
 	// attrs are the fact's details as members of a JSON object.
@@ -103,7 +107,7 @@ func statusOf(p *pen, k eventKind, o *outcome) {
 		p.raw("disposition_id", "2")
 	case o.aborted || o.status >= 400:
 		p.raw("status_id", "2")
-	case o.ended:
+	case o.ended, o.answered:
 		p.raw("status_id", "1")
 		if k.uid == ocsfHTTP {
 			p.raw("action_id", "1")
@@ -172,7 +176,7 @@ func answered(p *pen, l *lens, o *outcome) {
 		p.num("length", o.bytes)
 	}
 	p.end()
-	if l.show&fieldDuration != 0 && o.ended {
+	if l.show&fieldDuration != 0 && o.took > 0 {
 		p.num("duration", o.took.Milliseconds())
 	}
 }
@@ -204,7 +208,7 @@ func gateway(p *pen, l *lens, x *exchange.Exchange, o *outcome) {
 	if o.aborted {
 		p.raw("aborted", "true")
 	}
-	if o.ended && l.show&fieldDuration != 0 {
+	if o.took > 0 && l.show&fieldDuration != 0 {
 		p.num("duration_us", o.took.Microseconds())
 	}
 	if l.show&fieldZones != 0 && len(x.Zones) > 0 {
@@ -336,15 +340,29 @@ func validTraceparent(s string) bool {
 	return true
 }
 
+// release is the version of the module that this program was built from; it is
+// the main module, or one of xcaddy's.
+func release() string {
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, m := range append(build.Deps, &build.Main) {
+		if m.Path == "github.com/sallyport-gateway/sallyport" && m.Version != "(devel)" {
+			return m.Version
+		}
+	}
+	return ""
+}
+
 func metadataOf() string {
-	version, _ := caddy.Version()
 	p := pen{}
 	p.open("")
 	p.text("version", ocsfVersion)
 	p.open("product")
 	p.text("name", "Sallyport")
 	p.text("vendor_name", "Sallyport")
-	p.text("version", version)
+	p.text("version", release())
 	p.end()
 	p.list("profiles")
 	p.item("security_control")

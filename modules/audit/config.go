@@ -40,8 +40,8 @@ type started struct{ a *App }
 
 func (s started) Handle(context.Context, caddy.Event) error {
 	d := s.a.desk
-	call := d.calling.Load()
-	d.watching.Go(func() { s.a.compareConfig(d.watch, call) })
+	call, source := d.calling.Load(), loading.Swap(nil)
+	d.watching.Go(func() { s.a.compareConfig(d.watch, call, source) })
 	return nil
 }
 
@@ -55,12 +55,15 @@ type Version struct {
 	// that; Call is the name of that request in the events.
 	By   string `json:"by,omitempty"`
 	Call string `json:"call,omitempty"`
+	// Source is where it came from.
+	Source string `json:"source,omitempty"`
 	// Config is the configuration itself.
 	Config json.RawMessage `json:"config,omitempty"`
 }
 
-// compareConfig records the active configuration if it is another than the last.
-func (a *App) compareConfig(ctx context.Context, call *Call) {
+// compareConfig records the active configuration if it is another than the
+// last. From is where it was loaded from, as far as anybody has heard.
+func (a *App) compareConfig(ctx context.Context, call *Call, from *string) {
 	ctx, cancel := context.WithTimeout(ctx, configTimeout)
 	defer cancel()
 	text, err := a.api.Config(ctx)
@@ -70,10 +73,16 @@ func (a *App) compareConfig(ctx context.Context, call *Call) {
 	}
 	d.configMu.Lock()
 	defer d.configMu.Unlock()
-	v := Version{Time: time.Now(), N: d.version.N + 1}
-	if call != nil {
-		v.By, v.Call = call.subject, call.ID
+	v := Version{Time: time.Now(), N: d.version.N + 1, Source: sourceUnknown}
+	switch {
+	case call != nil:
+		v.By, v.Call, v.Source = call.subject, call.ID, sourceFront
+	case from != nil:
+		v.Source = *from
+	case !d.compared:
+		v.Source = sourceStart
 	}
+	d.compared = true
 	if err != nil {
 		a.logger.Warn("the active configuration cannot be read; its change is recorded without content", zap.String("admin", a.api.Base), zap.Error(err))
 	} else {
@@ -111,14 +120,7 @@ func (a *App) tellChange(v Version, before string, list []Change, more bool) {
 	p.end()
 	p.open("unmapped")
 	p.num("version", int64(v.N))
-	switch {
-	case v.Call != "":
-		p.text("source", "admin front")
-	case before == "":
-		p.text("source", "start")
-	default:
-		p.text("source", "file, signal, or the admin endpoint itself")
-	}
+	p.text("source", v.Source)
 	changed(p, before, v.Hash, list, more)
 	p.end()
 	finish(p, "")

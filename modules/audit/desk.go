@@ -65,8 +65,10 @@ type desk struct {
 	watch    context.Context // of those who look at configurations
 	unwatch  context.CancelFunc
 	watching sync.WaitGroup
-	configMu sync.Mutex // guards version
+	configMu sync.Mutex // guards version and compared
 	version  Version    // the active configuration, as last seen
+	compared bool       // in this life of the process
+	refused  atomic.Pointer[refusedLoad]
 
 	// moves gets a signal after a delivery moved.
 	moves chan struct{}

@@ -27,7 +27,12 @@ type flood struct {
 	until       time.Time
 	// seen counts all events, summed those that were not written in full.
 	seen, summed int64
+	// samples are the ids of the first that were.
+	samples []string
 }
+
+// maxSamples is how many events of a flood its sum names.
+const maxSamples = 3
 
 type floodKey struct{ kind, code, client string }
 
@@ -49,7 +54,7 @@ var floodSeed = maphash.MakeSeed()
 // swallow counts an event and says whether it is one too many.
 func (f *floods) swallow(kind, code, client string, at time.Time, first int, window time.Duration) bool {
 	key := floodKey{kind, code, client}
-	s := &f.shards[maphash.String(floodSeed, client)%uint64(len(f.shards))]
+	s := f.shard(client)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.m[key]
@@ -74,6 +79,26 @@ func (f *floods) swallow(kind, code, client string, at time.Time, first int, win
 	e.summed++
 	e.last = at
 	return true
+}
+
+// sample notes the id of an event that was written in full.
+func (f *floods) sample(kind, code, client string, id []byte) {
+	key := floodKey{kind, code, client}
+	s := f.shard(client)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.m[key]
+	if e == nil {
+		key.client = ""
+		e = s.m[key]
+	}
+	if e != nil && len(e.samples) < maxSamples {
+		e.samples = append(e.samples, string(id))
+	}
+}
+
+func (f *floods) shard(client string) *floodShard {
+	return &f.shards[maphash.String(floodSeed, client)%uint64(len(f.shards))]
 }
 
 // over takes out the windows that have ended; it returns those in which events

@@ -3,7 +3,6 @@ package audit
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/syntax"
 )
 
@@ -63,102 +61,34 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if h.app == nil || caddyhttp.GetVar(r.Context(), witnessKey) != nil {
 		return next.ServeHTTP(w, r)
 	}
-	wit := &witness{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, kind: httpKind}
+	wit := &witness{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, kind: httpKind, h: h, r: r}
 	wit.began = time.Now()
 	caddyhttp.SetVar(r.Context(), witnessKey, wit)
 	// Reverse_proxy panics when an answer breaks off, so the account is
 	// settled on the way out, whichever way that is.
 	wit.aborted = true
-	defer h.settle(wit, r)
+	defer wit.settle()
 	err := next.ServeHTTP(wit, r)
 	wit.aborted = false
-	wit.answer(err)
+	if wit.status == 0 {
+		wit.begin(statusOfError(err))
+	}
+	if wit.silent {
+		return nil // another answer has been given
+	}
 	return err
 }
 
-// settle writes the event of a request that has ended.
-func (h *Handler) settle(w *witness, r *http.Request) {
-	a := h.app
-	now := time.Now()
-	w.heard = true // what is reported from now on is an event of its own
-	if w.kind.name != httpKind.name && a.swallow(w.kind, w.code, clientIP(r), now) {
-		exchange.Of(r).Audited = true // the flood's event tells of it
-		return
+// statusOfError is what the client will be told by somebody further out.
+func statusOfError(err error) int {
+	if err == nil {
+		return http.StatusOK // what the server sends for a chain that wrote nothing
 	}
-	w.ended, w.took = true, now.Sub(w.began)
-	p := a.pen()
-	a.request(p, &h.lens, w.kind, now, r, &w.outcome)
-	// A failure is counted, and a loss told.
-	exchange.Of(r).Audited = a.write(w.kind.class, now, p.b) == nil
-	a.putBack(p)
-}
-
-const witnessKey = "sallyport.audit"
-
-// witness sees one request through. It is the request's response writer and
-// the variable by which a refusal finds it, which makes both one allocation.
-type witness struct {
-	caddyhttp.ResponseWriterWrapper
-	outcome
-	kind  eventKind
-	began time.Time
-	heard bool
-}
-
-// hear takes a refusal into the request's event. Of several the first counts,
-// the others become events of their own.
-func (w *witness) hear(k eventKind, f exchange.Fact) bool {
-	if w.heard || exchange.Of(f.Request).Refusal.Code != f.Code {
-		return false
-	}
-	w.heard = true
-	w.kind, w.code, w.attrs = k, f.Code, attrText(f)
-	w.room = exchange.Of(f.Request).Refusal.Room
-	return true
-}
-
-// answer takes the status from an error that somebody further out will render.
-func (w *witness) answer(err error) {
-	switch {
-	case w.status != 0:
-		return
-	case err == nil:
-		w.status = http.StatusOK // what the server sends for a chain that wrote nothing
-		return
-	}
-	w.status = http.StatusInternalServerError
 	if he, ok := errors.AsType[caddyhttp.HandlerError](err); ok && he.StatusCode != 0 {
-		w.status = he.StatusCode
+		return he.StatusCode
 	}
+	return http.StatusInternalServerError
 }
-
-func (w *witness) WriteHeader(status int) {
-	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.status = status
-	}
-	w.ResponseWriterWrapper.WriteHeader(status)
-}
-
-func (w *witness) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriterWrapper.Write(p)
-	w.bytes += int64(n)
-	return n, err
-}
-
-func (w *witness) ReadFrom(r io.Reader) (int64, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
-	n, err := w.ResponseWriterWrapper.ReadFrom(r)
-	w.bytes += n
-	return n, err
-}
-
-// String keeps the witness out of anything that prints request variables.
-func (*witness) String() string { return "" }
 
 // UnmarshalCaddyfile sets up the handler. Syntax:
 //

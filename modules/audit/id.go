@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// uuidSize is how long a UUID is in its text form.
+const uuidSize = 36
+
 // appendUUID appends a UUID of version 7 (RFC 9562, 5.7): 48 bits of Unix
 // milliseconds, 74 random bits. It need be unique, not secret.
 func appendUUID(b []byte, at time.Time) []byte {

@@ -14,10 +14,17 @@ import (
 func (a *App) hear(f exchange.Fact) {
 	k := kindOf(f.Kind)
 	if f.Request == nil {
-		a.fact(k, f)
+		if f.Kind == ConfigRefused {
+			a.desk.refused.Store(nil) // the tap knows more about it than we do
+		}
+		a.fact(k, f, a.desk.orderer(f))
 		return
 	}
 	if w, ok := caddyhttp.GetVar(f.Request.Context(), witnessKey).(*witness); ok && w.hear(k, f) {
+		return
+	}
+	if f.Kind == exchange.AuthGranted {
+		a.granted(k, f)
 		return
 	}
 	x := exchange.Of(f.Request)
@@ -30,7 +37,18 @@ func (a *App) hear(f exchange.Fact) {
 	a.request(p, &a.lens, k, f.Time, f.Request, &o)
 	// A failure is counted, and a loss told.
 	x.Audited = a.write(k.class, f.Time, p.b) == nil
+	a.sample(k, f.Code, clientIP(f.Request), p.b)
 	a.putBack(p)
+}
+
+// granted records who was let in. It is an event of its own on every route:
+// the request may still be refused for another reason.
+func (a *App) granted(k eventKind, f exchange.Fact) {
+	o := outcome{answered: true}
+	p := a.pen()
+	defer a.putBack(p)
+	a.request(p, &a.lens, k, f.Time, f.Request, &o)
+	_ = a.write(k.class, f.Time, p.b) // a failure is counted, and a loss told
 }
 
 // swallow says whether an event is one too many of its kind for now.
@@ -42,12 +60,26 @@ func (a *App) swallow(k eventKind, code, client string, at time.Time) bool {
 	return true
 }
 
-// fact records what happened to no request in particular.
-func (a *App) fact(k eventKind, f exchange.Fact) {
+// sample has the sum of a flood name an event that was written in full.
+func (a *App) sample(k eventKind, code, client string, event []byte) {
+	if !a.Coalesce.Off {
+		a.desk.floods.sample(k.name, code, client, idOf(event))
+	}
+}
+
+// fact records what happened to no request in particular, and by whose order
+// if it was somebody's.
+func (a *App) fact(k eventKind, f exchange.Fact, by *Call) {
 	p := a.pen()
 	defer a.putBack(p)
 	a.begin(p, k, f.Time, k.activity)
+	if k.failed {
+		p.raw("status_id", "2")
+	}
 	p.text("status_code", f.Code)
+	if by != nil {
+		by.sign(p, &a.lens)
+	}
 	p.open("unmapped")
 	p.open("details")
 	attrs(p, f.Attrs)
@@ -75,6 +107,11 @@ func (a *App) flood(f flood) {
 	p.open("unmapped")
 	p.text("of", "sallyport."+f.kind)
 	p.num("written", f.seen-f.summed)
+	p.list("samples")
+	for _, id := range f.samples {
+		p.item(id)
+	}
+	p.endList()
 	p.end()
 	finish(p, "")
 	_ = a.write(floodKind.class, now, p.b) // a failure is counted, and a loss told

@@ -75,11 +75,8 @@ func (a *App) harden() error {
 
 func strictClass(name string) (class, error) {
 	c, ok := classNamed(name)
-	switch {
-	case !ok:
-		return 0, fmt.Errorf("strict: unknown class '%s'; the classes are: %s; or none", name, strings.Join(classNames[limit:], ", "))
-	case c == activity:
-		return 0, errors.New("strict: class 'http' cannot be strict: its event tells how a request ended, and the client has its answer by then")
+	if !ok {
+		return 0, fmt.Errorf("strict: unknown class '%s'; the classes are: %s; or none", name, strings.Join(classNames[:], ", "))
 	}
 	return c, nil
 }

@@ -35,6 +35,7 @@ func (d *desk) settle(a *App, now time.Time) {
 		a.flood(f)
 	}
 	d.tellLosses(a, now)
+	d.tellRefused(a, now)
 	d.sign(a, now, false)
 }
 

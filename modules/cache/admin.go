@@ -132,21 +132,21 @@ func (*Admin) purge(w http.ResponseWriter, r *http.Request) error {
 		return refuseAdmin(http.StatusNotFound, "there is no cache named '%s'", p.Cache)
 	}
 	slices.Sort(caches)
-	p.report(now, dropped)
+	p.report(now, dropped, r.Header.Get(exchange.CallHeader))
 	if told != nil {
 		return refuseAdmin(http.StatusBadGateway, "purged on this gateway, but the others could not be told: %w", told)
 	}
 	return writeJSON(w, map[string]any{"caches": slices.Compact(caches), "dropped": dropped})
 }
 
-// report tells the observers who ordered what. URLs and keys may hold what a
+// report tells the observers by whose order what was done. URLs and keys may hold what a
 // log must not, so of them only the number is told.
-func (p *purge) report(now time.Time, dropped int) {
+func (p *purge) report(now time.Time, dropped int, order string) {
 	code := "purged"
 	if p.Soft {
 		code = "made-stale"
 	}
-	exchange.Report(exchange.Fact{Kind: exchange.CachePurged, Time: now, Code: code, Attrs: []slog.Attr{
+	exchange.Report(exchange.Fact{Kind: exchange.CachePurged, Time: now, Code: code, Order: order, Attrs: []slog.Attr{
 		slog.String("cache", p.Cache), slog.Int("urls", len(p.URL)), slog.Int("prefixes", len(p.Prefix)), slog.Int("keys", len(p.Key)),
 		slog.String("tags", strings.Join(p.Tag[:min(len(p.Tag), 10)], " ")), slog.Bool("all", p.All), slog.Int("dropped", dropped),
 	}})

@@ -22,6 +22,8 @@ const (
 	KeysRefreshed  Kind = "keys.refreshed"
 	FlagChanged    Kind = "flag.changed"
 	CachePurged    Kind = "cache.purged"
+	// AuthGranted is told only where somebody has asked for it; see Wanted.
+	AuthGranted Kind = "auth.granted"
 )
 
 // Fact is something that happened and that somebody may want to write down.
@@ -35,12 +37,20 @@ type Fact struct {
 	Request *http.Request
 	// Attrs are details in the reporter's words. They never hold a secret.
 	Attrs []slog.Attr
+	// Order is the CallHeader of the admin request that ordered it, if there
+	// was one: by it the audit knows whose order it was.
+	Order string
 }
+
+// CallHeader is the header by which the admin front names the call that it
+// passes on to the admin endpoint.
+const CallHeader = "Sallyport-Call"
 
 // listener is one entry of the list that Report walks.
 type listener struct {
 	name string
 	hear func(Fact)
+	also []Kind
 }
 
 var (
@@ -60,12 +70,24 @@ func Report(f Fact) {
 // Heard says whether anybody listens, for reporters whose facts are costly to make.
 func Heard() bool { return len(*activeListeners()) > 0 }
 
-// Listen has hear called with every Fact until stop is called. Of several
+// Wanted says whether somebody has asked for facts of a kind that comes with
+// every request and is not told otherwise.
+func Wanted(k Kind) bool {
+	for _, l := range *activeListeners() {
+		if slices.Contains(l.also, k) {
+			return true
+		}
+	}
+	return false
+}
+
+// Listen has hear called with every Fact until stop is called, also with those
+// that are told only where they are wanted. Of several
 // listeners with one name only the newest hears: during a reload two
 // configurations overlap, and a fact must not be written down twice. Hear must
 // not block and must not call Report.
-func Listen(name string, hear func(Fact)) (stop func()) {
-	l := &listener{name: name, hear: hear}
+func Listen(name string, hear func(Fact), also ...Kind) (stop func()) {
+	l := &listener{name, hear, also}
 	listenMu.Lock()
 	defer listenMu.Unlock()
 	all = append(all, l)

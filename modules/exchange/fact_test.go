@@ -77,6 +77,22 @@ func TestReportWhileListenersComeAndGo(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsAskedForIsWanted(t *testing.T) {
+	if Wanted(AuthGranted) {
+		t.Error("a fact is wanted that nobody asked for")
+	}
+	stop := Listen("audit", func(Fact) {}, AuthGranted)
+	if !Wanted(AuthGranted) || Wanted(LimitRefused) {
+		t.Error("what was asked for is not what is wanted")
+	}
+	stopNewer := Listen("audit", func(Fact) {}) // a reload that asks no more
+	if Wanted(AuthGranted) {
+		t.Error("a fact is wanted that only the configuration before asked for")
+	}
+	stopNewer()
+	stop()
+}
+
 func BenchmarkReport(b *testing.B) {
 	defer Listen("bench", func(Fact) {})()
 	b.ReportAllocs()

@@ -195,6 +195,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		w.Header().Set("DPoP-Nonce", h.dpop.nonces.make(now))
 	}
 	i.count.accepted.Inc()
+	if exchange.Wanted(exchange.AuthGranted) {
+		exchange.Report(exchange.Fact{Kind: exchange.AuthGranted, Time: now, Code: "token-accepted", Request: r})
+	}
 	return next.ServeHTTP(w, r)
 }
 

@@ -120,10 +120,13 @@ func (s *story) enter(name string, start func() (*stage.Process, error)) error {
 }
 
 func (s *story) gateway(args []string) error {
-	const form = usage("gateway [FILE] [as NAME]")
-	name := "gateway"
+	const form = usage("gateway [FILE] [watched] [as NAME]")
+	name, watched := "gateway", false
 	if n := len(args); n >= 2 && args[n-2] == "as" {
 		name, args = args[n-1], args[:n-2]
+	}
+	if n := len(args); n == 2 && args[1] == "watched" {
+		watched, args = true, args[:1]
 	}
 	if len(args) > 1 {
 		return form
@@ -159,7 +162,7 @@ func (s *story) gateway(args []string) error {
 			"XDG_DATA_HOME="+filepath.Join(home, "data"),
 			"XDG_CONFIG_HOME="+filepath.Join(home, "config"),
 		)
-		return stage.Gateway{Binary: binary, Dir: dir, Env: env, Config: config, Log: s.logPath(name)}.Run()
+		return stage.Gateway{Binary: binary, Dir: dir, Env: env, Config: config, Watch: watched, Log: s.logPath(name)}.Run()
 	})
 }
 
@@ -226,12 +229,15 @@ func (s *story) halt(args []string) error {
 	return err
 }
 
-func (s *story) terminate(args []string) error {
-	p, err := s.process(args, "terminate NAME")
-	if err != nil {
-		return err
+// signalling is a command that sends a signal to an actor and does not wait.
+func signalling(command string, sig syscall.Signal) func(*story, []string) error {
+	return func(s *story, args []string) error {
+		p, err := s.process(args, usage(command+" NAME"))
+		if err != nil {
+			return err
+		}
+		return p.Signal(sig)
 	}
-	return p.Signal(syscall.SIGTERM)
 }
 
 func (s *story) ended(args []string) error {
@@ -252,22 +258,6 @@ func (s *story) crash(args []string) error {
 		return err
 	}
 	return p.Crash()
-}
-
-func (s *story) freeze(args []string) error {
-	p, err := s.process(args, "freeze NAME")
-	if err != nil {
-		return err
-	}
-	return p.Signal(syscall.SIGSTOP)
-}
-
-func (s *story) thaw(args []string) error {
-	p, err := s.process(args, "thaw NAME")
-	if err != nil {
-		return err
-	}
-	return p.Signal(syscall.SIGCONT)
 }
 
 func (s *story) revive(args []string) error {

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -68,13 +69,13 @@ func commands() map[string]func(*testscript.TestScript, bool, []string) {
 	all := map[string]func(*story, []string) error{
 		"admin": (*story).admin, "behave": (*story).behave, "collector": (*story).collector,
 		"crash": (*story).crash, "ended": (*story).ended, "expect": (*story).expect, "forget": (*story).forget,
-		"freeze": (*story).freeze, "gateway": (*story).gateway, "halt": (*story).halt,
+		"freeze": signalling("freeze", syscall.SIGSTOP), "gateway": (*story).gateway, "halt": (*story).halt,
 		"issuer": (*story).issuer, "load": (*story).load, "log": (*story).log,
 		"metric": (*story).metric, "patch": (*story).patch, "port": (*story).port,
 		"redis": (*story).redis, "reload": (*story).reload, "request": (*story).request,
-		"revive": (*story).revive, "rotate": (*story).rotate, "sallyport": (*story).sallyport,
-		"saw": (*story).saw, "sink": (*story).sink, "terminate": (*story).terminate,
-		"thaw": (*story).thaw, "token": (*story).token, "traffic": (*story).traffic,
+		"revive": (*story).revive, "reread": signalling("reread", syscall.SIGUSR1), "rotate": (*story).rotate, "sallyport": (*story).sallyport,
+		"saw": (*story).saw, "sink": (*story).sink, "terminate": signalling("terminate", syscall.SIGTERM),
+		"thaw": signalling("thaw", syscall.SIGCONT), "token": (*story).token, "traffic": (*story).traffic,
 		"until": (*story).until, "upstream": (*story).upstream,
 	}
 	wrapped := make(map[string]func(*testscript.TestScript, bool, []string), len(all))

@@ -40,7 +40,9 @@ type Gateway struct {
 	// Config is a Caddyfile, or JSON if its name ends so. Empty starts a
 	// gateway that has an admin endpoint only.
 	Config string
-	Log    string
+	// Watch has the gateway follow changes of the file.
+	Watch bool
+	Log   string
 }
 
 // Run starts the gateway and returns once it serves its configuration.
@@ -58,6 +60,9 @@ func (g Gateway) Run() (*Process, error) {
 		if !strings.HasSuffix(g.Config, ".json") {
 			args = append(args, "--adapter", "caddyfile")
 		}
+	}
+	if g.Watch {
+		args = append(args, "--watch")
 	}
 	cmd := exec.Command(g.Binary, args...)
 	cmd.Dir, cmd.Env = g.Dir, g.Env
