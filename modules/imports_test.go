@@ -30,6 +30,7 @@ var level = map[string]int{
 	"modules/flags":                5,
 	"modules/cache":                5,
 	"modules/breaker":              5,
+	"modules/certificate":          5,
 	"modules/redispool":            4,
 	"modules/reject":               3,
 	"modules/exchange":             2,

@@ -123,6 +123,7 @@ func (d *desk) attach(a *App) (first bool, err error) {
 func (d *desk) open(a *App) error {
 	if d.dir == "" {
 		d.journal = spool.NewRing(a.MaxBytes, uint64(time.Now().UnixMilli()))
+		spoolLimit.WithLabelValues().Set(float64(a.MaxBytes))
 	} else {
 		l, err := spool.Open(d.dir, spool.Options{Node: d.node, Limit: a.MaxBytes, MinFree: a.minFree()})
 		if err != nil {
@@ -149,6 +150,7 @@ func (d *desk) open(a *App) error {
 func (d *desk) bounds(a *App) {
 	if d.log != nil {
 		d.log.SetBounds(a.MaxBytes, a.minFree())
+		spoolLimit.WithLabelValues().Set(float64(a.MaxBytes))
 	}
 }
 

@@ -26,6 +26,7 @@ var (
 	lagEvents   = gauge("sink_lag_events", "Events that wait for a sink.", "sink")
 	lagSeconds  = gauge("sink_lag_seconds", "Age of the oldest event that waits for a sink.", "sink")
 	spoolBytes  = gauge("spool_bytes", "Bytes of events held until every required sink has them.")
+	spoolLimit  = gauge("spool_limit_bytes", "Bytes that the events held may take: max_bytes.")
 	spoolAge    = gauge("spool_oldest_seconds", "Age of the oldest event held.")
 	syncSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "sallyport", Subsystem: "audit", Name: "sync_seconds",
 		Help: "How long the disk took to make a group of events durable.", Buckets: instrument.Seconds}, nil)
@@ -50,7 +51,7 @@ func init() {
 }
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
+	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolLimit, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
 }
 
 func setConfigHash(hash string) {

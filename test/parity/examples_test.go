@@ -88,6 +88,7 @@ const issuer = "\tissuer main {\n\t\tissuer https://idp.example.com/\n\t\tjwks h
 // TestCaddyfileExamples adapts and validates every Caddyfile on a page. Under
 // the heading Syntax stand descriptions, not examples.
 func TestCaddyfileExamples(t *testing.T) {
+	mounted := certificate(t)
 	for _, b := range blocks(t, "caddyfile") {
 		if b.heading == "Syntax" {
 			continue
@@ -96,7 +97,7 @@ func TestCaddyfileExamples(t *testing.T) {
 			setEnvironment(t, b.text)
 			var errs []string
 			for i, read := range readings {
-				config, warnings, err := adapt(read(b.text))
+				config, warnings, err := adapt(strings.ReplaceAll(read(b.text), "/run/secrets/tls", mounted))
 				if err != nil {
 					errs = append(errs, err.Error())
 					continue

@@ -36,6 +36,7 @@ var words = []word{
 	{name: "audit", room: "audit", handlers: []string{"audit"}},
 	{name: "breaker_proxy", room: "breaker", handlers: []string{"breaker"}, stories: "breaker"},
 	{name: "cache", room: "cache", handlers: []string{"http_cache"}},
+	{name: "certificate", room: "certificate"},
 	{name: "health", room: "health", handlers: []string{"health"}},
 	{name: "jwt", room: "jwtauth", handlers: []string{"jwt", "jwt_metadata"}},
 	{name: "problem", room: "reject", handlers: []string{"problem"}},
