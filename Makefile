@@ -23,7 +23,7 @@ build: ## build bin/sallyport
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev'
+	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus amtool=prometheus-alertmanager
 	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./...
@@ -68,7 +68,8 @@ bench: build ## measure the chain against a bare reverse_proxy, in memory and un
 	go run ./test/bench/wrk $(BINARY)
 
 .PHONY: verify-deploy
-verify-deploy: ## render the Kubernetes overlays, hold them against schemas and promises
+verify-deploy: ## hold manifests, alerts and their runbooks against schemas, promises and each other
+	@.tools/need.sh promtool=prometheus amtool=prometheus-alertmanager
 	cd test/deploy && go vet . && go test -count=1 .
 
 .PHONY: accuracy
