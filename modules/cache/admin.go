@@ -74,7 +74,9 @@ func (*Admin) list(w http.ResponseWriter, _ *http.Request) error {
 
 // objectStatus is one kept answer as the admin API shows it.
 type objectStatus struct {
-	Cache  string   `json:"cache"`
+	Cache string `json:"cache"`
+	// In is `memory` or `redis`.
+	In     string   `json:"in"`
 	Key    string   `json:"key"`
 	Status int      `json:"status"`
 	Vary   []string `json:"vary,omitempty"`
@@ -95,16 +97,30 @@ func (*Admin) objects(w http.ResponseWriter, r *http.Request) error {
 	}
 	wanted, now := kept(u), time.Now()
 	found := []objectStatus{}
+	var unread error
 	everyLarder(r.URL.Query().Get("cache"), func(l *larder) {
-		for o := range l.memory.All() {
+		add := func(in string, o *store.Object) {
 			if o.URL == wanted && len(found) < mostObjects {
 				found = append(found, objectStatus{
-					Cache: l.name, Key: o.Key, Status: o.Status, Vary: o.Vary, Tags: o.Tags, Body: o.Body.Size(),
+					Cache: l.name, In: in, Key: o.Key, Status: o.Status, Vary: o.Vary, Tags: o.Tags, Body: o.Body.Size(),
 					Age: int64(o.Since(now) / time.Second), TTL: int64(o.Left(now) / time.Second), Purged: l.purges.Judge(o) != store.Good,
 				})
 			}
 		}
+		for o := range l.memory.All() {
+			add("memory", o)
+		}
+		if p := l.peers.Load(); p != nil {
+			list, err := p.second.list(r.Context(), wanted)
+			for _, o := range list {
+				add("redis", o)
+			}
+			unread = errors.Join(unread, err)
+		}
 	})
+	if unread != nil {
+		return refuseAdmin(http.StatusBadGateway, "what lies in Redis cannot be read: %w", unread)
+	}
 	return writeJSON(w, found)
 }
 

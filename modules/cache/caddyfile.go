@@ -48,6 +48,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		client_directives honour|ignore
 //		redis [<name>]
 //		redis_max_object <size>
+//		redis_only
 //		collapse off
 //		collapse <n> [<duration>]
 //	}
@@ -71,6 +72,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "client_directives", Read: syntax.Choice(&h.ClientDirectives, "honour", "ignore")},
 		syntax.Option{Name: "redis", Read: h.readRedis},
 		syntax.Option{Name: "redis_max_object", Read: size(&h.RedisMaxObject)},
+		syntax.Option{Name: "redis_only", Read: syntax.Flag(&h.RedisOnly)},
 		syntax.Option{Name: "collapse", Read: h.readCollapse},
 	)
 	if err != nil {

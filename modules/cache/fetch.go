@@ -199,7 +199,12 @@ func (v *visit) touch(url string, now time.Time) {
 	if v.h.larder.purges.Touch(url, now) {
 		purged.WithLabelValues(v.h.Name, "url", "write").Inc()
 	}
-	if s := v.h.second; s != nil && !v.h.keeper.send(func(ctx context.Context) { s.strike(ctx, url, v.h.larder.peers.Load()) }) {
+	v.strikeSecond(url, v.h.larder.peers.Load())
+}
+
+// strikeSecond drops what Redis keeps of url, in the background.
+func (v *visit) strikeSecond(url string, p *peers) {
+	if s := v.h.second; s != nil && !v.h.keeper.send(func(ctx context.Context) { s.strike(ctx, url, p) }) {
 		secondTier.WithLabelValues(s.name, "dropped").Inc()
 	}
 }

@@ -90,6 +90,10 @@ type Handler struct {
 	// have. Default: 1 MiB, or MaxObject if that is less.
 	RedisMaxObject int64 `json:"redis_max_object,omitempty"`
 
+	// RedisOnly keeps nothing in memory: each hit comes from Redis, and Memory
+	// bounds only what is on its way. Default: memory first, then Redis.
+	RedisOnly bool `json:"redis_only,omitempty"`
+
 	// Collapse bounds the requests that wait for another's fetch.
 	Collapse *Collapse `json:"collapse,omitempty"`
 
@@ -255,6 +259,8 @@ func (h *Handler) check() error {
 		return fmt.Errorf("cache: redis_max_object is %d bytes; it is more than 0", h.RedisMaxObject)
 	case h.RedisMaxObject > 0 && h.Redis == "":
 		return errors.New("cache: redis_max_object is given without redis")
+	case h.RedisOnly && h.Redis == "":
+		return errors.New("cache: redis_only is given without redis")
 	case h.MaxVariants < 0:
 		return fmt.Errorf("cache: max_variants is %d; it is a whole number of at least 1", h.MaxVariants)
 	case h.ClientDirectives != "" && h.ClientDirectives != "honour" && h.ClientDirectives != "ignore":

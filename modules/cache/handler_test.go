@@ -14,6 +14,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // kitchen is a cache with an origin behind it, in a time of its own.
@@ -179,5 +182,35 @@ func TestEveryWayToAnswerAWriteIsSeen(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestHitsAreCountedByRoute(t *testing.T) {
+	k := stock(t, `{}`)
+	k.origin = func(w http.ResponseWriter, r *http.Request) error {
+		if r.URL.Path == "/down" {
+			return caddyhttp.Error(http.StatusBadGateway, io.ErrUnexpectedEOF)
+		}
+		w.Header().Set("Cache-Control", "max-age=60")
+		_, err := io.WriteString(w, "x")
+		return err
+	}
+	ask := func(route, method, path string) {
+		w := httptest.NewRecorder()
+		r := request(w, method, "http://a.example"+path)
+		exchange.Of(r).Route = route
+		_ = k.serve(w, r) // that one fails is the point
+	}
+	for _, path := range []string{"/1", "/1", "/1", "/2", "/down"} {
+		ask("api/*", "GET", path)
+	}
+	ask("api/*", "POST", "/1")
+	ask("other", "GET", "/2")
+	for labels, want := range map[[2]string]float64{
+		{"api/*", "hit"}: 2, {"api/*", "miss"}: 3, {"api/*", "bypass"}: 1, {"other", "hit"}: 1, {"other", "miss"}: 0,
+	} {
+		if got := testutil.ToFloat64(routes.WithLabelValues(t.Name(), labels[0], labels[1])); got != want {
+			t.Errorf("%v: %v requests, want %v", labels, got, want)
+		}
 	}
 }

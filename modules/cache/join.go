@@ -63,17 +63,21 @@ func (v *visit) join() error {
 
 // lead asks the second tier, where there is one, and then the upstream.
 func (v *visit) lead(f *store.Flight) error {
-	if v.found == nil && v.h.second != nil {
-		switch v.fromSecond() {
-		case useFresh:
-			if f != nil {
-				f.Land(v.found)
-				f.End(store.Landed, nil)
-			}
-			return v.answer(v.found, "hit")
-		case useValidate, useWhile, useStale:
-			v.prepare()
+	switch v.fromSecond() {
+	case useFresh:
+		if f != nil {
+			f.Bring(v.found)
 		}
+		return v.answer(v.found, "hit")
+	case useStale:
+		f.End(store.Failed, nil)
+		return v.answer(v.found, "stale")
+	case useWhile:
+		f.End(store.Failed, nil)
+		v.refresh()
+		return v.answer(v.found, "stale")
+	case useValidate:
+		v.prepare()
 	}
 	return v.fetch(f)
 }
@@ -83,6 +87,8 @@ func (v *visit) fromSecond() use {
 	if v.found != nil || v.h.second == nil {
 		return useNone
 	}
+	// First, so that a write meanwhile strikes what is on its way from Redis.
+	v.h.larder.purges.Want(v.url, v.now)
 	o := v.h.second.get(v)
 	if o == nil {
 		return useNone
@@ -90,8 +96,15 @@ func (v *visit) fromSecond() use {
 	if v.found = v.pick([]*store.Object{o}); v.found == nil {
 		return useNone
 	}
-	v.h.larder.memory.Put(o, v.h.MaxVariants)
+	v.put(o)
 	return v.judge()
+}
+
+// put keeps o in memory, unless only Redis is to keep anything.
+func (v *visit) put(o *store.Object) {
+	if !v.h.RedisOnly {
+		v.h.larder.memory.Put(o, v.h.MaxVariants)
+	}
 }
 
 // toSecond has o written to the second tier in the background.
@@ -124,7 +137,10 @@ func (v *visit) share(rd *store.Reader) (again bool, err error) {
 		return true, nil // its beginning came in, and then no more
 	}
 	v.now = time.Now()
-	if state == store.Landed && o.Body.Size() > 0 {
+	switch {
+	case rd.Brought():
+		return false, v.answer(o, "hit")
+	case state == store.Landed && o.Body.Size() > 0:
 		return false, v.answer(o, "collapsed")
 	}
 	return false, v.stream(rd, o)

@@ -29,6 +29,8 @@ type larder struct {
 	peers atomic.Pointer[peers]
 	// last is the id of the last order heard of a peer.
 	last atomic.Pointer[string]
+	// current says that every order from before was read.
+	current atomic.Bool
 }
 
 func (l *larder) heard() string {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,8 @@ var (
 	requests = counter("requests_total",
 		"Requests by cache, status (hit, miss, stale, revalidated, collapsed, bypass) and reason (of a bypass, or why a miss was not kept).",
 		"cache", "status", "reason")
+	routes = counter("route_requests_total",
+		"Requests by cache, configured route and result (hit: answered by what was kept; miss; bypass).", "cache", "route", "result")
 	bytesOut = counter("body_bytes_total",
 		"Bytes of bodies sent, by cache and source (store, upstream).", "cache", "source")
 	saved = counter("saved_seconds_total",
@@ -41,7 +44,7 @@ var (
 )
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, requests, bytesOut, saved, background, purged, evictions, secondTier, weights)
+	return instrument.Register(reg, requests, routes, bytesOut, saved, background, purged, evictions, secondTier, weights)
 }
 
 // gauge asks the stores how full they are when the metrics are read.
@@ -88,10 +91,17 @@ type meter struct {
 	hit, miss, stale, revalidated, collapsed       prometheus.Counter
 	fromStore, fromUpstream, saved                 prometheus.Counter
 	backgroundDone, backgroundFailed, backgroundNo prometheus.Counter
+
+	mu sync.Mutex // guards writes of byRoute
+	// byRoute holds a count for each configured route, so no more than there are.
+	byRoute atomic.Pointer[map[string]*routeCount]
 }
 
+// routeCount counts the requests of one route.
+type routeCount struct{ hit, miss, bypass prometheus.Counter }
+
 func newMeter(name string) *meter {
-	return &meter{
+	m := &meter{
 		name:             name,
 		hit:              requests.WithLabelValues(name, "hit", ""),
 		miss:             requests.WithLabelValues(name, "miss", ""),
@@ -105,10 +115,44 @@ func newMeter(name string) *meter {
 		backgroundFailed: background.WithLabelValues(name, "failed"),
 		backgroundNo:     background.WithLabelValues(name, "dropped"),
 	}
+	m.byRoute.Store(new(map[string]*routeCount))
+	return m
+}
+
+func (m *meter) route(name string) *routeCount {
+	if c := (*m.byRoute.Load())[name]; c != nil {
+		return c
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known := *m.byRoute.Load()
+	if c := known[name]; c != nil {
+		return c
+	}
+	c := &routeCount{
+		hit:    routes.WithLabelValues(m.name, name, "hit"),
+		miss:   routes.WithLabelValues(m.name, name, "miss"),
+		bypass: routes.WithLabelValues(m.name, name, "bypass"),
+	}
+	more := maps.Clone(known)
+	if more == nil {
+		more = make(map[string]*routeCount)
+	}
+	more[name] = c
+	m.byRoute.Store(&more)
+	return c
 }
 
 // count counts a request once its status is known.
-func (m *meter) count(status, reason string) {
+func (m *meter) count(route, status, reason string) {
+	switch c := m.route(route); status {
+	case "miss":
+		c.miss.Inc()
+	case "bypass":
+		c.bypass.Inc()
+	default:
+		c.hit.Inc()
+	}
 	if reason != "" {
 		requests.WithLabelValues(m.name, status, reason).Inc()
 		return

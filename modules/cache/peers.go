@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,20 +75,17 @@ func (p *peers) follow(ctx context.Context) error {
 		return err
 	}
 	for {
-		last := p.larder.heard()
-		began := last == ""
-		if began {
-			last = "0"
-		}
+		last := cmp.Or(p.larder.heard(), "0")
 		got, err := p.redis.XRead(ctx, &redis.XReadArgs{Streams: []string{p.stream(), last}, Count: 1000, Block: listening}).Result()
 		switch {
 		case errors.Is(err, redis.Nil):
+			p.larder.current.Store(true)
 			return nil // nothing new; look for a gap, then wait again
 		case err != nil:
 			return err
 		}
 		for _, m := range got[0].Messages {
-			p.carryOut(m, began)
+			p.carryOut(m)
 			p.larder.setHeard(m.ID)
 		}
 	}
@@ -109,26 +107,25 @@ func (p *peers) checkGap(ctx context.Context) error {
 	}
 	p.larder.purge(&purge{All: true}, time.Now(), "peer")
 	p.larder.setHeard("")
+	p.larder.current.Store(false)
 	return nil
 }
 
 // margin is how far the clocks of gateways and Redis may be apart.
 const margin = 2 * time.Second
 
-// carryOut executes an order. One from before this process began concerns
-// only what lies in Redis, and is dated back; a new one strikes all that was
-// asked for until now.
-func (p *peers) carryOut(m redis.XMessage, old bool) {
+// carryOut executes an order. One from before this process read the stream
+// concerns only what lies in Redis, and is dated back; a new one strikes all
+// that was asked for until now.
+func (p *peers) carryOut(m redis.XMessage) {
 	text, _ := m.Values["order"].(string)
 	var o purge
-	if json.Unmarshal([]byte(text), &o) != nil {
+	if m.Values["node"] == p.node || json.Unmarshal([]byte(text), &o) != nil {
 		return
 	}
 	at := time.Now()
-	if old {
+	if !p.larder.current.Load() {
 		at = dated(m.ID).Add(margin)
-	} else if m.Values["node"] == p.node {
-		return
 	}
 	p.larder.purge(&o, at, "peer")
 }

@@ -163,3 +163,18 @@ func TestPurgeRefuses(t *testing.T) {
 		})
 	}
 }
+
+// TestAPurgeNamesItsOrder, by which the audit trail finds who gave it.
+func TestAPurgeNamesItsOrder(t *testing.T) {
+	k := stock(t, `{}`)
+	var facts []exchange.Fact
+	defer exchange.Listen(t.Name(), func(f exchange.Fact) { facts = append(facts, f) })()
+	r := httptest.NewRequest("POST", "/sallyport/cache/purge", strings.NewReader(fmt.Sprintf(`{"cache":%q,"all":true}`, k.h.Name)))
+	r.Header.Set(exchange.CallHeader, "mark")
+	if err := new(Admin).purge(httptest.NewRecorder(), r); err != nil {
+		t.Fatal(err)
+	}
+	if len(facts) != 1 || facts[0].Order != "mark" {
+		t.Errorf("the observers heard %+v, want one purge by the order mark", facts)
+	}
+}

@@ -176,3 +176,124 @@ func TestOrdersThatWereLostDropEverything(t *testing.T) {
 		return two.h.larder.memory.Get("http://a.example/x\ngap\n") == nil
 	})
 }
+
+// TestAWriteStrikesWhatCameFromRedis: no request of this gateway brought it in.
+func TestAWriteStrikesWhatCameFromRedis(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "struck", "1"), branch(t, server.Addr, "struck", "2")
+	for _, k := range []*kitchen{one, two} {
+		k.answers(200, "x", "Cache-Control: max-age=600")
+	}
+	one.do("GET", "http://a.example/x")
+	until(t, "the answer is in Redis", func() bool { return one.inRedis() == 1 })
+	if !hit(two, "/x") {
+		t.Fatal("the second gateway does not share")
+	}
+	two.do("POST", "http://a.example/x")
+	if hit(two, "/x") {
+		t.Error("what came from Redis outlives a write through the same gateway")
+	}
+}
+
+// TestAClockThatIsAheadHidesNothingFromAPurge: an object that bears an instant
+// after the purge was asked for before it.
+func TestAClockThatIsAheadHidesNothingFromAPurge(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "ahead", "1"), branch(t, server.Addr, "ahead", "2")
+	one.answers(200, "x", "Cache-Control: max-age=600", "Surrogate-Key: t1")
+	two.answers(200, "x", "Cache-Control: max-age=600", "Surrogate-Key: t1")
+	one.do("GET", "http://a.example/x")
+	until(t, "the answer is in Redis", func() bool { return one.inRedis() == 1 })
+	o := *one.h.larder.memory.Get("http://a.example/x\nahead\n")[0]
+	o.Requested, o.Received = o.Requested.Add(time.Second), o.Received.Add(time.Second)
+	one.h.second.put(t.Context(), &o)
+	two.h.larder.purge(&purge{Tag: []string{"t1"}}, time.Now(), "admin")
+	if hit(two, "/x") {
+		t.Error("what was asked for before the purge, by a clock ahead, is served after it")
+	}
+}
+
+// solely has everything kept in Redis and nothing in memory.
+func (k *kitchen) solely() *kitchen {
+	k.h.RedisOnly = true
+	return k
+}
+
+func TestRedisOnly(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "sole", "1").solely(), branch(t, server.Addr, "sole", "2").solely()
+	for _, k := range []*kitchen{one, two} {
+		k.answers(200, "x", "Cache-Control: max-age=600, stale-while-revalidate=60", "Etag: \"a\"", "Surrogate-Key: t1")
+	}
+	one.do("GET", "http://a.example/x")
+	until(t, "the answer is in Redis", func() bool { return one.inRedis() == 1 })
+	for _, k := range []*kitchen{one, two, one} {
+		if !hit(k, "/x") {
+			t.Error("what lies in Redis is no hit")
+		}
+		if n := k.h.larder.memory.Len(); n != 0 {
+			t.Errorf("%d keys are in memory, want none", n)
+		}
+	}
+	two.expect(0, "Redis has it")
+	if w := one.do("HEAD", "http://a.example/x"); !strings.Contains(w.Header().Get("Cache-Status"), "; hit") {
+		t.Errorf("HEAD: %q", w.Header().Get("Cache-Status"))
+	}
+	if w := two.do("GET", "http://a.example/x", "Cache-Control: only-if-cached"); w.Code != 200 {
+		t.Errorf("only-if-cached: %d", w.Code)
+	}
+	// Many at once are hits too, not waiters for a fetch.
+	guests := make([]*guest, 20)
+	for i := range guests {
+		guests[i] = one.seat("GET", "http://a.example/x")
+	}
+	for _, g := range guests {
+		if got := g.wait().Header().Get("Cache-Status"); !strings.Contains(got, "; hit") {
+			t.Errorf("one of many: %q", got)
+		}
+	}
+	before := two.h.larder.heard()
+	o := &purge{Tag: []string{"t1"}}
+	one.h.larder.purge(o, time.Now(), "admin")
+	if err := one.h.larder.peers.Load().tell(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the second gateway hears of it", func() bool { return two.h.larder.heard() != before })
+	for _, k := range []*kitchen{one, two} {
+		if hit(k, "/x") {
+			t.Error("what was purged is served from Redis")
+		}
+	}
+}
+
+// TestRedisOnlyRenewsInTheBackground: a stale object in Redis is served while a
+// newer one is fetched, and validated with what it says.
+func TestRedisOnlyRenewsInTheBackground(t *testing.T) {
+	server := redistest.Start(t)
+	k := branch(t, server.Addr, "renewed", "1").solely()
+	k.answers(200, "old", "Cache-Control: max-age=600, stale-while-revalidate=600", `Etag: "a"`)
+	k.get()
+	until(t, "the answer is in Redis", func() bool { return k.inRedis() == 1 })
+	list, err := k.h.second.list(t.Context(), "http://a.example/x")
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	o := *list[0]
+	o.Age = 601 * time.Second
+	k.h.second.put(t.Context(), &o)
+	k.origin = func(w http.ResponseWriter, r *http.Request) error {
+		w.Header().Set("Cache-Control", "max-age=600")
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	if w := k.get(); w.Body.String() != "old" || !strings.Contains(w.Header().Get("Cache-Status"), "hit; ttl=-") {
+		t.Errorf("stale: %q %q", w.Body, w.Header().Get("Cache-Status"))
+	}
+	until(t, "it is renewed", func() bool {
+		w := k.get()
+		return k.asked() == 2 && strings.Contains(w.Header().Get("Cache-Status"), "hit; ttl=5")
+	})
+	if got := k.last().Header.Get("If-None-Match"); got != `"a"` {
+		t.Errorf("the origin was asked to validate %q", got)
+	}
+}

@@ -88,6 +88,9 @@ func (s *second) get(v *visit) *store.Object {
 		return nil
 	}
 	secondTier.WithLabelValues(s.name, "hit").Inc()
+	// The clock of who asked for it may be ahead of the one by which purges are
+	// dated: what may have been asked for before a purge counts as struck by it.
+	o.Requested = o.Requested.Add(-margin)
 	return o
 }
 
@@ -109,6 +112,24 @@ func (s *second) ask(v *visit) (frame string, err error) {
 		}
 	}
 	return frame, err
+}
+
+// list returns what lies under url.
+func (s *second) list(ctx context.Context, url string) (found []*store.Object, err error) {
+	fields, err := s.redis.HGetAll(ctx, s.place(url)).Result()
+	if err != nil {
+		return nil, err
+	}
+	for name, frame := range fields {
+		if !strings.HasPrefix(name, "o:") {
+			continue
+		}
+		if o, err := store.ReadFrame([]byte(frame), s.limit); err == nil && o.URL == url {
+			o.Requested = o.Requested.Add(-margin)
+			found = append(found, o)
+		}
+	}
+	return found, nil
 }
 
 // put writes o. It runs in the background.

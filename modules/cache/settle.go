@@ -19,6 +19,9 @@ func (c *recorder) settle(ctx context.Context, err error) error {
 			return v.standIn("error")
 		}
 		c.fail(err)
+		if !c.begun && !v.stood {
+			v.note("miss", "error")
+		}
 		return err
 	}
 	switch c.mode {
@@ -77,7 +80,7 @@ func (c *recorder) landed(ctx context.Context) error {
 	}
 	o := *c.object
 	o.Body = c.flight.Body()
-	v.h.larder.memory.Put(&o, v.h.MaxVariants)
+	v.put(&o)
 	v.toSecond(&o)
 	c.flight.Land(&o)
 	c.flight.End(store.Landed, nil)
@@ -132,6 +135,7 @@ func (c *recorder) validated() error {
 		v.toSecond(o)
 	} else {
 		v.h.larder.memory.Remove(base)
+		v.strikeSecond(v.url, nil)
 	}
 	if c.flight != nil {
 		if why == freshness.Kept {

@@ -15,7 +15,7 @@ func (v *visit) note(status, reason string) {
 		return
 	}
 	v.card.Cache.Status, v.card.Cache.Reason = status, reason
-	v.h.meter.count(status, reason)
+	v.h.meter.count(v.card.Route, status, reason)
 }
 
 // Cache-Status is after RFC 9211: this cache's own entry stands last, that of

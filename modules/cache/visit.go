@@ -32,7 +32,7 @@ type visit struct {
 	// its lifetime is left. Nil: there is none.
 	found *store.Object
 	left  time.Duration
-	// vary is set where objects are kept under the key but none is selected.
+	// vary is set where an object is kept under the key that other requests select.
 	vary bool
 	// base is what a fetch asks the upstream to validate; candidate may stand
 	// in for its answer should it fail.
@@ -115,7 +115,6 @@ const (
 func (v *visit) look() use {
 	variants := v.h.larder.memory.Get(v.key)
 	v.found = v.pick(variants)
-	v.vary = v.found == nil && len(variants) > 0
 	if len(variants) > 0 {
 		v.hinted = variants[0].Vary
 	}
@@ -131,6 +130,7 @@ func (v *visit) pick(variants []*store.Object) *store.Object {
 	for _, o := range variants {
 		if len(o.Vary) > 0 {
 			if string(freshness.AppendSelected(room[:0], o.Vary, v.r.Header)) != o.Selected {
+				v.vary = true
 				continue
 			}
 		}
@@ -186,8 +186,11 @@ func (v *visit) serve() error {
 		return v.answer(v.found, "stale")
 	}
 	if v.wants.Has(freshness.OnlyIfCached) {
-		if v.fromSecond() == useFresh {
+		switch v.fromSecond() {
+		case useFresh:
 			return v.answer(v.found, "hit")
+		case useStale, useWhile:
+			return v.answer(v.found, "stale")
 		}
 		return v.refuse()
 	}

@@ -198,6 +198,13 @@ func (r *Reader) takeLocked() []byte {
 	return nil
 }
 
+// Brought says that the object was kept elsewhere and nobody was asked for it.
+func (r *Reader) Brought() bool {
+	r.flight.mu.Lock()
+	defer r.flight.mu.Unlock()
+	return r.flight.brought
+}
+
 // More says whether Next would return at once with more.
 func (r *Reader) More() bool {
 	f := r.flight

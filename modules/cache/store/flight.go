@@ -61,6 +61,7 @@ type Flight struct {
 	readers []*Reader
 	wake    chan struct{} // closed when anything changes; nil while nobody looks
 	err     error
+	brought bool   // nobody was asked: it lay elsewhere
 	unkept  bool   // the body is handed through only
 	lone    bool   // the leader's client has left
 	abandon func() // ends the fetch
@@ -154,10 +155,23 @@ func (f *Flight) Land(o *Object) {
 	f.tellLocked()
 }
 
+// Bring ends the flight with an object that was kept elsewhere, so that nobody
+// had to be asked for it.
+func (f *Flight) Bring(o *Object) {
+	f.mu.Lock()
+	f.brought = true
+	f.mu.Unlock()
+	f.Land(o)
+	f.End(Landed, nil)
+}
+
 // End ends the flight: Landed if all came in, Failed with the reason, or Apart.
 // Only the first end counts. Afterwards the next request for the key leads a
-// flight of its own.
+// flight of its own. A nil flight has nobody to tell.
 func (f *Flight) End(s State, err error) {
+	if f == nil {
+		return
+	}
 	f.leave()
 	f.mu.Lock()
 	defer f.mu.Unlock()
