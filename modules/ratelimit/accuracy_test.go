@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -154,10 +155,11 @@ func (s *simulation) close(handlers []*Handler) {
 
 // decide is what ServeHTTP does between gather and the answer.
 func decide(h *Handler, a arrival) seen {
-	var v visit
+	v := visits.Get().(*visit)
 	start := time.Now()
-	asks := append(v.asks[:0], ask{zone: h.zones[0], rule: h.zones[0].rule, key: fmt.Sprint("key", a.key), cost: a.cost})
-	passed := h.take(&v, asks, start)
+	asks := append(v.asks[:0], ask{zone: h.zones[0], rule: h.zones[0].rule, key: strconv.Itoa(a.key), cost: a.cost})
+	defer v.leave(asks)
+	passed := h.take(v, asks, start)
 	at := instant(start)
 	if asks[0].source == "redis" {
 		at = asks[0].at // of the simulation, or of this machine: the same clock

@@ -196,7 +196,8 @@ func resetKey(ctx context.Context, z *Zone, key string) (any, error) {
 	if z.rule.kind == bucket {
 		// A bucket that is there and full: one that is not would be restored by
 		// the next gateway that knows it.
-		err = z.ledger.Replace(ctx, acc.name, "0", time.Duration(z.rule.gcra.Depth)*time.Microsecond+time.Second)
+		const full = "\x00\x00\x00\x00\x00\x00\x00\x00" // a TAT of zero, as gcra.lua packs it
+		err = z.ledger.Replace(ctx, acc.name, full, time.Duration(z.rule.gcra.Depth)*time.Microsecond+time.Second)
 	} else {
 		err = z.ledger.Replace(ctx, acc.name, "", 0)
 	}

@@ -40,15 +40,15 @@ func (b *bundle) Fill(c *ledger.Call) bool {
 }
 
 // Settle implements ledger.Command.
-func (b *bundle) Settle(answer []int64, err error) {
+func (b *bundle) Settle(answer []float64, err error) {
 	yes := false
 	if err == nil {
-		yes, b.try.at = answer[1] > 0, float64(answer[0])
+		yes, b.try.at = answer[1] > 0, answer[0]
 		for i := range b.items {
 			it := &b.items[i]
-			it.wait = float64(answer[2+2*i])
+			it.wait = answer[2+2*i]
 			it.account.mu.Lock()
-			it.account.learnLocked(b.sent, it.cost, it.wait, float64(answer[3+2*i]), float64(answer[0]))
+			it.account.learnLocked(b.sent, it.cost, it.wait, answer[3+2*i], answer[0])
 			it.account.mu.Unlock()
 		}
 	}

@@ -45,16 +45,7 @@ func (a *account) Fill(c *ledger.Call) bool {
 		return true
 	}
 	c.Reset(ledger.GCRA)
-	c.Key(a.name)
-	c.Number(a.rule.gcra.Every)
-	c.Number(a.rule.gcra.Depth)
-	c.Number(f.cost)
-	c.Number(count)
-	c.Number(f.debit)
-	c.Number(age)
-	c.Number(a.server)
-	c.Number(a.floorLocked(now))
-	c.Number(a.grace)
+	c.Item(a.name, a.rule.gcra.Every, a.rule.gcra.Depth, f.cost, count, f.debit, age, a.server, a.floorLocked(now), a.grace)
 	return true
 }
 
@@ -69,28 +60,21 @@ func (a *account) floorLocked(now time.Time) float64 {
 // itemLocked writes the account's part of a group; group.lua has the layout.
 func (a *account) itemLocked(c *ledger.Call, now time.Time, cost, count, forced float64, member string) {
 	r := a.rule
-	c.Key(a.name)
 	switch r.kind {
 	case slidingLog:
-		c.Text("l")
-		c.Numbers(r.limit, r.window, cost, count, forced, 0, 0, 0, 0)
+		c.KindItem(a.name, "l", "", r.limit, r.window, cost, count, forced, 0, 0, 0, 0)
 	case fixedWindow:
 		p := r.at(instant(now))
-		c.Text("c")
-		c.Numbers(r.limit, p.start, cost, count, forced, p.end, p.next, 0, 0)
+		c.KindItem(a.name, "c", "", r.limit, p.start, cost, count, forced, p.end, p.next, 0, 0)
 	case concurrent:
-		c.Text("s")
-		c.Numbers(r.limit, r.lease, cost, count, forced)
-		c.Text(member)
-		c.Numbers(0, 0, 0)
+		c.KindItem(a.name, "s", member, r.limit, r.lease, cost, count, forced, 0, 0, 0, 0)
 	default:
-		c.Text("g")
-		c.Numbers(r.gcra.Every, r.gcra.Depth, cost, count, forced, 0, a.server, a.floorLocked(now), a.grace)
+		c.KindItem(a.name, "g", "", r.gcra.Every, r.gcra.Depth, cost, count, forced, 0, a.server, a.floorLocked(now), a.grace)
 	}
 }
 
 // Settle implements ledger.Command.
-func (a *account) Settle(answer []int64, err error) {
+func (a *account) Settle(answer []float64, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	f := a.flight
@@ -163,19 +147,19 @@ func (a *account) supposeLocked(f *flight) {
 	a.tat, a.unsure = tat, true
 }
 
-func (a *account) answeredLocked(f *flight, answer []int64) {
+func (a *account) answeredLocked(f *flight, answer []float64) {
 	// GCRA answers admitted, wait, TAT, now; Group answers now, admitted, wait, state.
 	admitted, wait, state, now := answer[0], answer[1], answer[2], answer[3]
 	if a.rule.kind != bucket {
 		now, admitted, wait, state = answer[0], answer[1], answer[2], answer[3]
 	}
-	a.learnLocked(f.sent, f.cost, float64(wait), float64(state), float64(now))
-	if over := -a.rule.gcra.Left(float64(state), float64(now)); a.rule.kind == bucket && f.debit > 0 && over > 0 {
+	a.learnLocked(f.sent, f.cost, wait, state, now)
+	if over := -a.rule.gcra.Left(state, now); a.rule.kind == bucket && f.debit > 0 && over > 0 {
 		overshoot.Observe(over)
 	}
 	for i, t := range f.tries {
-		t.at = float64(now)
-		a.correctLocked(t.settle(int64(i) < admitted, float64(wait), nil))
+		t.at = now
+		a.correctLocked(t.settle(float64(i) < admitted, wait, nil))
 	}
 }
 

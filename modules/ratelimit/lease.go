@@ -45,7 +45,7 @@ func (l *lease) Fill(c *ledger.Call) bool {
 }
 
 // Settle implements ledger.Command.
-func (l *lease) Settle([]int64, error) { l.end() }
+func (l *lease) Settle([]float64, error) { l.end() }
 
 // Reject implements ledger.Command.
 func (l *lease) Reject() { l.end() }

@@ -49,12 +49,12 @@ func (p *probe) Fill(c *ledger.Call) bool {
 }
 
 // Settle implements ledger.Command.
-func (p *probe) Settle(answer []int64, err error) {
+func (p *probe) Settle(answer []float64, err error) {
 	if p.done != nil {
 		if err != nil {
 			p.done <- probed{err: err}
 		} else {
-			p.done <- probed{float64(answer[2]), float64(answer[3]), float64(answer[0]), nil}
+			p.done <- probed{answer[2], answer[3], answer[0], nil}
 		}
 		return
 	}
@@ -66,7 +66,7 @@ func (p *probe) Settle(answer []int64, err error) {
 	early := p.account.grace
 	p.account.mu.Unlock()
 	// At the refusal the wait was at least longer by the time since then.
-	if float64(answer[2])+instant(time.Now())-p.decided <= early {
+	if answer[2]+instant(time.Now())-p.decided <= early {
 		falsePositives.Inc()
 	}
 }

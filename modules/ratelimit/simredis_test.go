@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -107,7 +108,7 @@ func (s *simRedis) execute(words []string) string {
 		s.calls++
 		args := make([]float64, 9)
 		for i := range args {
-			args[i], _ = strconv.ParseFloat(words[4+i], 64)
+			args[i] = math.Float64frombits(binary.LittleEndian.Uint64([]byte(words[4][8*i:])))
 		}
 		return s.take(words[3], args)
 	case "PING":
@@ -146,5 +147,9 @@ func (s *simRedis) take(key string, args []float64) string {
 	}
 	s.tats[key] = tat
 	wait := math.Ceil(l.Spend(tat, now, cost) - l.Depth - now)
-	return fmt.Sprintf("*4\r\n:%d\r\n:%.0f\r\n:%.0f\r\n:%.0f\r\n", admitted, wait, math.Ceil(math.Max(tat, now)), now)
+	answer := []byte("$32\r\n")
+	for _, n := range []float64{float64(admitted), wait, math.Ceil(math.Max(tat, now)), now} {
+		answer = binary.LittleEndian.AppendUint64(answer, math.Float64bits(n))
+	}
+	return string(answer) + "\r\n"
 }

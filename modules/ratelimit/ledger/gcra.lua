@@ -1,18 +1,17 @@
 -- One bucket, as package gcra computes it. Forced debits and refunds first,
 -- then as many of `count` requests of one cost as fit.
--- KEYS: bucket. ARGV: every depth cost count forced age hint floor grace
--- Answer: admitted, wait of the next one, TAT, now; microseconds since 1.7e9.
+-- KEYS: bucket. ARGV: the doubles every depth cost count forced age hint floor grace
+-- Answer: the doubles admitted, wait of the next one, TAT, now; microseconds since 1.7e9.
 local t = redis.call('TIME')
 local now = (t[1] - 1700000000) * 1000000 + t[2]
-local every, depth = tonumber(ARGV[1]), tonumber(ARGV[2])
-local cost, count = tonumber(ARGV[3]), tonumber(ARGV[4])
-local forced, age = tonumber(ARGV[5]), tonumber(ARGV[6])
-local hint, floor, grace = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local every, depth, cost, count, forced, age, hint, floor, grace = struct.unpack('<ddddddddd', ARGV[1])
 
 local raw = redis.call('GET', KEYS[1])
 -- A bucket that is gone is restored from what the caller saw last.
-local tat = tonumber(raw) or math.min(hint, now + depth)
-tat = math.max(tat, math.min(floor, now + depth))
+local tat = raw and struct.unpack('<d', raw) or math.min(hint, now + depth)
+if floor > tat then
+	tat = math.max(tat, math.min(floor, now + depth))
+end
 local before = tat
 
 if forced > 0 then
@@ -30,17 +29,17 @@ if count > 0 and cost > 0 then
 	end
 	if admitted > 0 then
 		tat = base + every * (cost * admitted)
+		base = tat
 	end
 end
 
 if tat > before then
 	if tat > now then
-		redis.call('SET', KEYS[1], tat, 'PX', math.ceil((tat - now) / 1000) + 1)
+		redis.call('SET', KEYS[1], struct.pack('<d', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
 	end
 elseif tat < before and raw then
 	-- The key stays as long as it would have: while it is there no hint counts.
-	redis.call('SET', KEYS[1], tat, 'KEEPTTL')
+	redis.call('SET', KEYS[1], struct.pack('<d', tat), 'KEEPTTL')
 end
 
-local wait = math.max(tat, now) + every * cost - depth - now
-return {admitted, math.ceil(wait), math.ceil(math.max(tat, now)), now}
+return struct.pack('<dddd', admitted, math.ceil(base + every * cost - depth - now), math.ceil(base), now)

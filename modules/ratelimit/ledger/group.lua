@@ -1,13 +1,13 @@
 -- Several limits of one caller: all are charged or none.
--- KEYS: one per item. ARGV: ten per item,
---   kind a b cost count forced x y z grace
+-- KEYS: one per item. ARGV: one per item, its kind, nine doubles and a text,
+--   kind a b cost count forced x y z grace member
 --   g  token bucket    a every, b depth, x age, y hint, z floor (see gcra.lua)
 --   l  sliding log     a limit, b window
 --   c  calendar count  a limit, b start, x end, y next end
---   s  leases          a limit, b life, x member; forced 1 keeps it, -1 ends it
+--   s  leases          a limit, b life; forced 1 keeps the member, -1 ends it
 -- One item may stand for `count` requests; several items stand for one request.
--- Answer: now, admitted, then for each item the wait of one request more and
--- the TAT (g) or what is used (l c s); microseconds since 1.7e9.
+-- Answer, as doubles: now, admitted, then for each item the wait of one request
+-- more and the TAT (g) or what is used (l c s); microseconds since 1.7e9.
 local t = redis.call('TIME')
 local now = (t[1] - 1700000000) * 1000000 + t[2]
 
@@ -25,7 +25,7 @@ local kinds = {}
 kinds.g = function(key, p)
 	local every, depth, grace = p.a, p.b, p.grace
 	local raw = redis.call('GET', key)
-	local tat = tonumber(raw) or math.min(p.y, now + depth)
+	local tat = raw and struct.unpack('<d', raw) or math.min(p.y, now + depth)
 	tat = math.max(tat, math.min(p.z, now + depth))
 	local before = tat
 	if p.forced > 0 then
@@ -47,10 +47,10 @@ kinds.g = function(key, p)
 		end
 		if tat > before then
 			if tat > now then
-				redis.call('SET', key, tat, 'PX', math.ceil((tat - now) / 1000) + 1)
+				redis.call('SET', key, struct.pack('<d', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
 			end
 		elseif tat < before and raw then
-			redis.call('SET', key, tat, 'KEEPTTL')
+			redis.call('SET', key, struct.pack('<d', tat), 'KEEPTTL')
 		end
 	end
 	function self.state()
@@ -133,9 +133,9 @@ end
 kinds.s = function(key, p)
 	redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
 	if p.forced < 0 then
-		redis.call('ZREM', key, p.x)
+		redis.call('ZREM', key, p.member)
 	elseif p.forced > 0 then
-		redis.call('ZADD', key, now + p.b, p.x)
+		redis.call('ZADD', key, now + p.b, p.member)
 		redis.call('PEXPIRE', key, math.ceil(p.b / 1000) + 1)
 	end
 	local used = redis.call('ZCARD', key)
@@ -146,7 +146,7 @@ kinds.s = function(key, p)
 	end
 	function self.commit(n)
 		if n > 0 and p.cost > 0 then
-			redis.call('ZADD', key, now + p.b, p.x)
+			redis.call('ZADD', key, now + p.b, p.member)
 			redis.call('PEXPIRE', key, math.ceil(p.b / 1000) + 1)
 			used = used + 1
 		end
@@ -162,23 +162,16 @@ end
 local items = {}
 local admitted = nil
 for i = 1, #KEYS do
-	local at = (i - 1) * 10
-	local kind = ARGV[at + 1]
-	local p = {
-		a = tonumber(ARGV[at + 2]), b = tonumber(ARGV[at + 3]),
-		cost = tonumber(ARGV[at + 4]), count = tonumber(ARGV[at + 5]), forced = tonumber(ARGV[at + 6]),
-		x = ARGV[at + 7], y = tonumber(ARGV[at + 8]), z = tonumber(ARGV[at + 9]), grace = tonumber(ARGV[at + 10]),
-	}
-	if kind ~= 's' then p.x = tonumber(p.x) end
+	local p, kind = {}, nil
+	kind, p.a, p.b, p.cost, p.count, p.forced, p.x, p.y, p.z, p.grace = struct.unpack('<c1ddddddddd', ARGV[i])
+	p.member = string.sub(ARGV[i], 74)
 	items[i] = kinds[kind](KEYS[i], p)
 	local fits = items[i].fits()
 	admitted = math.min(admitted or fits, fits)
 end
-local answer = {now, admitted}
+local answer = struct.pack('<dd', now, admitted)
 for i = 1, #items do
 	items[i].commit(admitted)
-	local wait, state = items[i].state()
-	answer[#answer + 1] = wait
-	answer[#answer + 1] = state
+	answer = answer .. struct.pack('<dd', items[i].state())
 end
 return answer

@@ -59,7 +59,7 @@ func (l *Ledger) beat(candidate string) bool {
 		}
 	}
 	cmd := redis.NewCmd(ctx, "EVAL", beatText, 3, l.nodesKey(), l.secretKey(), l.resetsKey(), l.id, life.Microseconds(), offered)
-	if err := l.client.Process(ctx, once{cmd}); err != nil {
+	if err := l.client.Process(ctx, cmd); err != nil {
 		return false
 	}
 	answer, err := cmd.Slice()

@@ -22,8 +22,8 @@ type Command interface {
 	// Fill writes the call, or returns false if there is nothing to send.
 	Fill(*Call) bool
 	// Settle hears the answer, or an error that is one of the errors below.
-	// It must not block.
-	Settle(answer []int64, err error)
+	// It must not block, nor keep the answer.
+	Settle(answer []float64, err error)
 	// Reject hears that the command will not be filled: the shard does not answer.
 	Reject()
 }

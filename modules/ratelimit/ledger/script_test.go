@@ -28,8 +28,8 @@ func steps(short int) int {
 
 // call is one script call and what the core says about its answer.
 type call struct {
-	cmd   *redis.Cmd
-	check func(answer []int64) error
+	cmd   *redis.StringCmd
+	check func(answer []float64) error
 }
 
 // replay sends calls in pipelines, and checks the answers in their order: the
@@ -49,12 +49,12 @@ func replay(t *testing.T, client *redis.Client, n int, next func() call) {
 			t.Fatal(err)
 		}
 		for _, c := range calls {
-			answer, err := c.cmd.Int64Slice()
+			answer, err := unpack(nil, c.cmd.Val())
 			if err == nil {
 				err = c.check(answer)
 			}
 			if err != nil {
-				t.Fatalf("step %d: %v\n%v", done, err, c.cmd.Args()[2:])
+				t.Fatalf("step %d: %v\n%x", done, err, c.cmd.Args()[3:])
 			}
 			done++
 		}
@@ -74,17 +74,16 @@ func dial(t *testing.T) *redis.Client {
 	return client
 }
 
-func evalsha(s *Script, keys []string, args ...any) *redis.Cmd {
-	words := []any{"EVALSHA", s.sha, len(keys)}
-	for _, k := range keys {
-		words = append(words, k)
-	}
-	return redis.NewCmd(context.Background(), append(words, args...)...)
+func evalsha(s *Script, fill func(*Call)) *redis.StringCmd {
+	var c Call
+	c.Reset(s)
+	fill(&c)
+	return redis.NewStringCmd(context.Background(), c.command(false)...)
 }
 
-func differ(what string, got int64, want float64) error {
-	if got != int64(want) {
-		return fmt.Errorf("%s is %d, the core says %v", what, got, want)
+func differ(what string, got, want float64) error {
+	if got != want {
+		return fmt.Errorf("%s is %v, the core says %v", what, got, want)
 	}
 	return nil
 }
@@ -111,9 +110,11 @@ func TestGCRAScriptIsTheCore(t *testing.T) {
 			forced = float64(rng.IntN(9) - 3)
 		}
 		grace := float64(rng.IntN(2) * 2000)
-		cmd := evalsha(GCRA, []string{"b" + strconv.Itoa(i)}, b.Every, b.Depth, cost, count, forced, age, 0, 0, grace)
-		return call{cmd, func(a []int64) error {
-			now := float64(a[3])
+		cmd := evalsha(GCRA, func(c *Call) {
+			c.Item("b"+strconv.Itoa(i), b.Every, b.Depth, cost, count, forced, age, 0, 0, grace)
+		})
+		return call{cmd, func(a []float64) error {
+			now := a[3]
 			tat := b.tat
 			if !b.known || tat <= now {
 				// The key may be gone or not; both mean a full bucket. A TAT in
@@ -158,15 +159,14 @@ func TestGroupScriptIsTheCores(t *testing.T) {
 	reset := true
 	replay(t, client, steps(20_000), func() call {
 		cost := float64(1 + rng.IntN(3))
-		keys := []string{"{x}g", "{x}l", "{x}c"}
-		// A period of ten milliseconds, so that the test sees many.
-		cmd := evalsha(Group, keys,
-			"g", bucket.Every, bucket.Depth, cost, 1, refundOf(rng, cost), 0, 0, 0, 0,
-			"l", limitL, window, cost, 1, 0, 0, 0, 0, 0,
-			"c", limitC, 0, cost, 1, 0, 8e14, 9e14, 0, 0)
-		forced := cmd.Args()[3+len(keys)+5].(float64)
-		return call{cmd, func(a []int64) error {
-			now := float64(a[0])
+		forced := refundOf(rng, cost)
+		cmd := evalsha(Group, func(c *Call) {
+			c.KindItem("{x}g", "g", "", bucket.Every, bucket.Depth, cost, 1, forced, 0, 0, 0, 0)
+			c.KindItem("{x}l", "l", "", limitL, window, cost, 1, 0, 0, 0, 0, 0)
+			c.KindItem("{x}c", "c", "", limitC, 0, cost, 1, 0, 8e14, 9e14, 0, 0)
+		})
+		return call{cmd, func(a []float64) error {
+			now := a[0]
 			if reset {
 				tat, reset = now, false
 			}
@@ -181,7 +181,7 @@ func TestGroupScriptIsTheCores(t *testing.T) {
 				count.Spend(8e14, cost)
 			}
 			if fits != (a[1] == 1) {
-				return fmt.Errorf("admitted is %d, the cores say %v", a[1], fits)
+				return fmt.Errorf("admitted is %v, the cores say %v", a[1], fits)
 			}
 			for _, err := range []error{
 				differ("wait of the bucket", a[2], math.Ceil(bucket.Spend(tat, now, cost)-bucket.Depth-now)),
@@ -226,16 +226,18 @@ func TestCalendarScriptGoesByTheServersClock(t *testing.T) {
 		{"the gateway's clock is ahead", at + 50e6, at + 100e6, at + 200e6, 50e6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := evalsha(Group, []string{c.name}, "c", 1, c.start, 1, 1, 0, c.end, c.next, 0, 0)
+			cmd := evalsha(Group, func(call *Call) {
+				call.KindItem(c.name, "c", "", 1, c.start, 1, 1, 0, c.end, c.next, 0, 0)
+			})
 			if err := client.Process(ctx, cmd); err != nil {
 				t.Fatal(err)
 			}
-			answer, err := cmd.Int64Slice()
+			answer, err := unpack(nil, cmd.Val())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if wait := float64(answer[2]); answer[1] != 1 || wait > c.wait || wait < c.wait-5e6 {
-				t.Errorf("admitted %d, wait of the next one %v; want 1 and about %v", answer[1], wait, c.wait)
+			if wait := answer[2]; answer[1] != 1 || wait > c.wait || wait < c.wait-5e6 {
+				t.Errorf("admitted %v, wait of the next one %v; want 1 and about %v", answer[1], wait, c.wait)
 			}
 		})
 	}
@@ -244,13 +246,13 @@ func TestCalendarScriptGoesByTheServersClock(t *testing.T) {
 func TestLostBucketIsRestoredFromTheHint(t *testing.T) {
 	client := dial(t)
 	ctx := context.Background()
-	ask := func(hint, floor float64) int64 {
+	ask := func(hint, floor float64) float64 {
 		t.Helper()
-		cmd := evalsha(GCRA, []string{"k"}, 1e6, 10e6, 1, 1, 0, 0, hint, floor, 0)
+		cmd := evalsha(GCRA, func(c *Call) { c.Item("k", 1e6, 10e6, 1, 1, 0, 0, hint, floor, 0) })
 		if err := client.Process(ctx, cmd); err != nil {
 			t.Fatal(err)
 		}
-		answer, err := cmd.Int64Slice()
+		answer, err := unpack(nil, cmd.Val())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -259,19 +261,19 @@ func TestLostBucketIsRestoredFromTheHint(t *testing.T) {
 		}
 		return 0
 	}
-	var seen int64
+	var seen float64
 	for range 10 {
 		seen = ask(0, 0)
 	}
 	client.FlushAll(ctx)
-	if ask(float64(seen), 0) != 0 {
+	if ask(seen, 0) != 0 {
 		t.Error("an emptied Redis admits what the bucket had given already")
 	}
 	client.FlushAll(ctx)
 	if ask(0, 0) == 0 {
 		t.Fatal("a fresh bucket refuses")
 	}
-	if ask(float64(seen), float64(seen)) != 0 {
+	if ask(seen, seen) != 0 {
 		t.Error("a replica that lacks writes admits what the bucket had given already")
 	}
 }

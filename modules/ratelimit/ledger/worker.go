@@ -18,17 +18,18 @@ type worker struct {
 	batch []Command
 	calls [batchMost]Call
 	sent  []flight
+	reply []float64
 }
 
 // flight is one command on its way.
 type flight struct {
 	command Command
 	call    *Call
-	cmd     *redis.Cmd
+	cmd     *redis.StringCmd
 }
 
 // once keeps the library from sending a command a second time.
-type once struct{ *redis.Cmd }
+type once struct{ *redis.StringCmd }
 
 func (once) NoRetry() bool { return true }
 
@@ -75,7 +76,7 @@ func (w *worker) exec(pipe redis.Pipeliner, flights []flight, whole bool) {
 	ctx := context.Background() // the client's timeouts bound the batch
 	for i := range flights {
 		f := &flights[i]
-		f.cmd = redis.NewCmd(ctx, f.call.command(whole)...)
+		f.cmd = redis.NewStringCmd(ctx, f.call.command(whole)...)
 		_ = pipe.Process(ctx, once{f.cmd}) // queues only
 	}
 	began := time.Now()
@@ -97,9 +98,8 @@ func (w *worker) settleAll(flights []flight) {
 func (w *worker) settle(f flight) {
 	err := f.cmd.Err()
 	if err == nil {
-		var answer []int64
-		if answer, err = f.cmd.Int64Slice(); err == nil {
-			f.command.Settle(answer, nil)
+		if w.reply, err = unpack(w.reply, f.cmd.Val()); err == nil {
+			f.command.Settle(w.reply, nil)
 			return
 		}
 		err = fmt.Errorf("%w: %w", ErrAmbiguous, err)

@@ -5,7 +5,9 @@ package ratelimit
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"math"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -78,12 +80,11 @@ type take struct {
 
 func (t *take) Fill(c *ledger.Call) bool {
 	c.Reset(ledger.GCRA)
-	c.Key(t.key)
-	c.Numbers(limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0)
+	c.Item(t.key, limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0)
 	return true
 }
 
-func (t *take) Settle(_ []int64, err error) { t.done <- err }
+func (t *take) Settle(_ []float64, err error) { t.done <- err }
 func (t *take) Reject()                     { t.done <- ledger.ErrClosed }
 
 func BenchmarkOursBatched(b *testing.B) {
@@ -111,12 +112,11 @@ type debit struct {
 
 func (d *debit) Fill(c *ledger.Call) bool {
 	c.Reset(ledger.GCRA)
-	c.Key(d.key)
-	c.Numbers(limit.Every, limit.Depth, 0, 0, 1, 500, 0, 0, 0)
+	c.Item(d.key, limit.Every, limit.Depth, 0, 0, 1, 500, 0, 0, 0)
 	return true
 }
 
-func (d *debit) Settle([]int64, error) { d.left.Add(-1) }
+func (d *debit) Settle([]float64, error) { d.left.Add(-1) }
 func (d *debit) Reject()               { d.left.Add(-1) }
 
 func BenchmarkOursDebits(b *testing.B) {
@@ -149,8 +149,15 @@ func BenchmarkUnbatchedEvalSha(b *testing.B) {
 		b.Fatal(err)
 	}
 	measure(b, server, func(key string) error {
-		return client.EvalSha(context.Background(), sha, []string{key}, limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0).Err()
+		return client.EvalSha(context.Background(), sha, []string{key}, packed(limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0)).Err()
 	})
+}
+
+func packed(numbers ...float64) (b []byte) {
+	for _, n := range numbers {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(n))
+	}
+	return b
 }
 
 func BenchmarkRedisRate(b *testing.B) {
