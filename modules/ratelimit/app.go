@@ -7,8 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
 
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 	"github.com/sallyport-gateway/sallyport/modules/redispool"
@@ -21,7 +25,20 @@ func init() {
 // App runs what rate_limit handlers with Redis share. It has no settings and
 // needs not be written into a configuration: the handlers bring it.
 type App struct {
-	ledgers map[string]*ledger.Ledger
+	ctx     caddy.Context
+	logger  *zap.Logger
+	events  *caddyevents.App
+	ledgers map[string]*held
+	news    chan news
+	quit    chan struct{}
+	told    sync.WaitGroup
+	unwatch []func()
+}
+
+// held is a Ledger in use and the name of its Redis in the configuration.
+type held struct {
+	*ledger.Ledger
+	redis string
 }
 
 // ledgers holds each Ledger in use; the batches go on over a reload.
@@ -37,14 +54,25 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "sallyport_ratelimit", New: func() caddy.Module { return new(App) }}
 }
 
+// Provision finds the events app, where somebody may have subscribed to ours.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.logger = ctx, ctx.Logger()
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("get events app: %w", err)
+	}
+	a.events = events.(*caddyevents.App)
+	return nil
+}
+
 // hold returns the ledger of this client, prefix and secret.
 func (a *App) hold(client *redispool.Client, prefix, secret string) (*ledger.Ledger, error) {
 	digest := sha256.Sum256([]byte(secret))
 	key := strings.Join([]string{client.Key(), prefix, hex.EncodeToString(digest[:])}, " ")
-	if l := a.ledgers[key]; l != nil {
-		return l, nil
+	if h := a.ledgers[key]; h != nil {
+		return h.Ledger, nil
 	}
-	held, _, err := ledgers.LoadOrNew(key, func() (caddy.Destructor, error) {
+	value, _, err := ledgers.LoadOrNew(key, func() (caddy.Destructor, error) {
 		var given []byte
 		if secret != "" {
 			given = []byte(secret)
@@ -55,25 +83,34 @@ func (a *App) hold(client *redispool.Client, prefix, secret string) (*ledger.Led
 		return nil, err
 	}
 	if a.ledgers == nil {
-		a.ledgers = make(map[string]*ledger.Ledger)
+		a.ledgers = make(map[string]*held)
 	}
-	a.ledgers[key] = held.(pooled).Ledger
-	return a.ledgers[key], nil
+	a.ledgers[key] = &held{value.(pooled).Ledger, client.Name()}
+	return a.ledgers[key].Ledger, nil
 }
 
-// Start begins to send to Redis. It does not wait for it.
+// Start begins to send to Redis, without waiting for it, and to tell of what
+// becomes of it.
 func (a *App) Start() error {
-	for _, l := range a.ledgers {
-		l.Start()
+	a.news, a.quit = make(chan news, newsMost), make(chan struct{})
+	a.told.Go(a.tell)
+	for _, h := range a.ledgers {
+		a.unwatch = append(a.unwatch, h.Watch(func(c ledger.Change) { a.hear(news{h.redis, c, time.Now()}) }))
+		h.Start()
 	}
 	return nil
 }
 
 // Stop ends sending, unless a newer configuration goes on.
 func (a *App) Stop() error {
-	for _, l := range a.ledgers {
-		l.Stop()
+	for _, h := range a.ledgers {
+		h.Stop()
 	}
+	for _, stop := range a.unwatch {
+		stop()
+	}
+	close(a.quit)
+	a.told.Wait()
 	return nil
 }
 
@@ -107,5 +144,6 @@ func (a *App) Cleanup() error {
 
 var (
 	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)
 )

@@ -33,9 +33,10 @@ type tally struct{ all, slow int }
 // trip opens the breaker and says whether it was closed.
 func (b *breaker) trip() bool { return b.open.CompareAndSwap(false, true) }
 
-// took notes how long a batch took. The shard is brown while more than one
-// batch in twenty of the last five to ten seconds was slow.
-func (b *breaker) took(d time.Duration, now time.Time) {
+// took notes how long a batch took, and says whether that turned the shard
+// slow or prompt. It is slow while more than one batch in twenty of the last
+// five to ten seconds took over slow.
+func (b *breaker) took(d time.Duration, now time.Time) (state State, turned bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch age := now.Sub(b.began); {
@@ -49,7 +50,14 @@ func (b *breaker) took(d time.Duration, now time.Time) {
 		b.now.slow++
 	}
 	all, late := b.now.all+b.at.all, b.now.slow+b.at.slow
-	b.browned.Store(all >= 20 && late*20 > all)
+	brown := all >= 20 && late*20 > all
+	if b.browned.Swap(brown) == brown {
+		return "", false
+	}
+	if brown {
+		return Slow, true
+	}
+	return Prompt, true
 }
 
 func jittered(d time.Duration) time.Duration {

@@ -43,8 +43,8 @@ type lane struct {
 	// client speaks to the shard; cluster, if not nil, knows where a slot went.
 	client  *redis.Client
 	cluster *redis.ClusterClient
-	// recovered hears that the shard answers again after it did not.
-	recovered func()
+	// changed hears of every turn in what the shard is good for.
+	changed func(Change)
 
 	mu     sync.Mutex // guards what follows
 	urgent []Command
@@ -61,9 +61,9 @@ type lane struct {
 	busy    [workers]atomic.Int64 // when the batch in flight was sent, or zero
 }
 
-func newLane(shard string, client *redis.Client, cluster *redis.ClusterClient, recovered func()) *lane {
+func newLane(shard string, client *redis.Client, cluster *redis.ClusterClient, changed func(Change)) *lane {
 	l := &lane{
-		shard: shard, client: client, cluster: cluster, recovered: recovered,
+		shard: shard, client: client, cluster: cluster, changed: changed,
 		wake: make(chan struct{}, workers), quit: make(chan struct{}),
 	}
 	l.timer = time.AfterFunc(time.Hour, l.ripen)
@@ -182,8 +182,8 @@ func (l *lane) answers(now time.Time, budget time.Duration) bool {
 	return false
 }
 
-// fail opens the breaker and gives back all that is queued.
-func (l *lane) fail() {
+// fail opens the breaker because of err and gives back all that is queued.
+func (l *lane) fail(err error) {
 	l.mu.Lock()
 	first := l.trouble.trip()
 	queued := append(l.urgent, l.lazy...)
@@ -193,7 +193,7 @@ func (l *lane) fail() {
 		c.Reject()
 	}
 	if first {
-		breakerState.WithLabelValues(l.shard).Set(1)
+		l.changed(Change{l.shard, Open, err})
 	}
 	l.signal()
 }
@@ -215,8 +215,7 @@ func (l *lane) recover(id int) {
 			continue
 		}
 		l.trouble.open.Store(false)
-		breakerState.WithLabelValues(l.shard).Set(0)
-		l.recovered()
+		l.changed(Change{l.shard, Closed, nil})
 		l.signal()
 	}
 }
@@ -253,4 +252,5 @@ func (l *lane) close() {
 		c.Reject()
 	}
 	breakerState.DeleteLabelValues(l.shard)
+	brownoutState.DeleteLabelValues(l.shard)
 }

@@ -47,6 +47,8 @@ type Ledger struct {
 	keeper  sync.WaitGroup
 	debtors []debtor
 	tended  map[*tended]struct{}
+	// watchers hear of changes, the newest alone.
+	watchers []*func(Change)
 
 	nudge chan struct{}
 	asked chan struct{} // closed once Redis was asked for the first time
@@ -117,7 +119,7 @@ func (l *Ledger) Stop() {
 }
 
 func (l *Ledger) newLane(shard string, client *redis.Client) *lane {
-	return newLane(shard, client, l.cluster, l.recovered)
+	return newLane(shard, client, l.cluster, l.changed)
 }
 
 // lane returns the way to key's shard, or nil where there is none yet.

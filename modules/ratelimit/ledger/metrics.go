@@ -21,6 +21,10 @@ var (
 		Namespace: "sallyport", Subsystem: "ratelimit", Name: "redis_breaker_open",
 		Help: "1 while a shard does not answer and is left alone, by shard.",
 	}, []string{"shard"})
+	brownoutState = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "sallyport", Subsystem: "ratelimit", Name: "redis_brownout",
+		Help: "1 while more than one batch in twenty takes over 50 ms, by shard.",
+	}, []string{"shard"})
 	noscript  = counter("redis_noscript_total", "Commands sent again with the whole script because Redis had forgotten it.")
 	ambiguous = counter("redis_ambiguous_total", "Commands of which nobody knows whether they were executed. They are not sent again.")
 	forgiven  = counter("debts_forgiven_total", "Keys whose use during an outage was not reported to Redis because there were too many.")
@@ -28,5 +32,5 @@ var (
 
 // Collectors are the metrics of this package.
 func Collectors() []prometheus.Collector {
-	return []prometheus.Collector{batchSeconds, batchSize, breakerState, noscript, ambiguous, forgiven}
+	return []prometheus.Collector{batchSeconds, batchSize, breakerState, brownoutState, noscript, ambiguous, forgiven}
 }

@@ -83,7 +83,9 @@ func (w *worker) exec(pipe redis.Pipeliner, flights []flight, whole bool) {
 	_, err := pipe.Exec(ctx)
 	took := time.Since(began)
 	if err == nil || !isUnanswered(err) {
-		w.lane.trouble.took(took, began.Add(took))
+		if state, turned := w.lane.trouble.took(took, began.Add(took)); turned {
+			w.lane.changed(Change{w.lane.shard, state, nil})
+		}
 	}
 	batchSeconds.WithLabelValues(w.lane.shard).Observe(took.Seconds())
 	batchSize.Observe(float64(len(flights)))
@@ -109,7 +111,7 @@ func (w *worker) settle(f flight) {
 		ambiguous.Inc()
 	}
 	if unanswered {
-		w.lane.fail()
+		w.lane.fail(err)
 	}
 	f.command.Settle(nil, fmt.Errorf("%w: %w", kind, err))
 }
