@@ -3,158 +3,284 @@ package ratelimit
 import (
 	"context"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
-	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
 )
 
-func sharing(t *testing.T, client redis.UniversalClient, config string) *Handler {
+// admissions counts what one caller is admitted, and minds that nobody gets
+// anything but 200 and 429.
+type admissions map[string]int
+
+func (a admissions) ask(t *testing.T, h *Handler, host string) (source string) {
 	t.Helper()
-	h := provisionedStore(t, config, "memory")
-	h.share(ledger.New(client, "test:rl:", nil))
-	h.ledger.Start()
-	t.Cleanup(func() {
-		h.ledger.Stop()
-		_ = client.Close()
-	})
-	<-h.ledger.Asked()
-	return h
+	r := prepared("GET", "http://"+host+"/")
+	switch code := serve(t, h, r).Code; code {
+	case 200:
+		a[host]++
+	case 429:
+	default:
+		t.Errorf("%s gets %d", host, code)
+	}
+	return exchange.Of(r).Zones[0].Source
 }
 
-func TestClusterSharesAndSurvivesAFailover(t *testing.T) {
-	servers, addrs := startCluster(t, 3)
-	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: addrs, MaxRetries: -1, MaxRedirects: 3, PoolSize: 8, DialerRetries: 1,
-		DialTimeout: 500 * time.Millisecond, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond,
-	})
-	h := sharing(t, client, fmt.Sprintf(`{"gateways":1,"rate_limits":{%q:{"key":"{http.request.host}","rate":"10/1h","mode":"strict"}}}`, zoneName(t)))
-	h.patience = 5 * time.Second
-	for i := range 30 { // keys on every shard
-		host := fmt.Sprintf("http://h%d.example/", i)
-		var admitted int
-		for range 12 {
-			if serve(t, h, prepared("GET", host)).Code == 200 {
-				admitted++
-			}
-		}
-		if admitted != 10 {
-			t.Errorf("%s: %d of 12 are admitted, want 10", host, admitted)
-		}
+func hosts(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprintf("h%d.example", i))
 	}
-	h.patience = patience
+	return names
+}
 
-	// One shard dies: its keys fall back, the others go on.
-	servers[1].Stop()
-	sources := map[string]int{}
-	waitFor(t, func() bool {
-		for i := range 30 {
-			r := prepared("GET", fmt.Sprintf("http://after%d.example/", i))
-			if code := serve(t, h, r).Code; code != 200 && code != 429 {
-				t.Errorf("with a dead shard an answer is %d", code)
+// A primary of a cluster dies for good and its replica is promoted. Nobody gets
+// an error, nobody gets a second burst, and the shard's keys are Redis' again.
+func TestClusterPromotesAReplica(t *testing.T) {
+	for _, mode := range []string{"strict", "adaptive"} {
+		t.Run(mode, func(t *testing.T) {
+			cluster := redistest.StartCluster(t, 3, true)
+			h, log := live(t, `redis {
+				address `+strings.Join(cluster.Addrs(), " ")+`
+				cluster
+			}`, `rate_limit {
+				zone `+zoneName(t)+` {
+					key {http.request.host}
+					rate 10/1h
+					mode `+mode+`
+				}
+				gateways 1
+			}`)
+			waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
+			got := admissions{}
+			callers := hosts(30) // on every shard
+			for _, host := range callers {
+				for range 6 {
+					got.ask(t, h, host)
+				}
 			}
+			replica, primary := cluster.Replicas[1].Admin(), cluster.Primaries[1].Admin()
+			waitFor(t, func() bool { // what was admitted last is on its way to the replica
+				for _, host := range callers {
+					if !h.zones[0].account(host, instant(time.Now()), h.zones[0].rule).idle() {
+						return false
+					}
+				}
+				return primary.Wait(context.Background(), 1, time.Second).Val() == 1
+			})
+
+			cluster.Primaries[1].Stop()
+			turn := 0
+			waitFor(t, func() bool {
+				for range 3 {
+					turn++
+					got.ask(t, h, callers[turn%len(callers)])
+				}
+				role, err := replica.Do(context.Background(), "ROLE").Slice()
+				return err == nil && len(role) > 0 && role[0] == "master"
+			})
+			// A caller that was never seen must be decided by Redis, wherever it lies.
+			fresh := 0
+			waitFor(t, func() bool {
+				fresh++
+				asked := 0
+				for i := range 30 {
+					if (admissions{}).ask(t, h, fmt.Sprintf("new%d-%d.example", fresh, i)) == "redis" {
+						asked++
+					}
+				}
+				return asked == 30
+			})
+			for _, host := range callers {
+				for range 10 {
+					got.ask(t, h, host)
+				}
+				if got[host] != 10 {
+					t.Errorf("over the failover %s is admitted %d times, want 10", host, got[host])
+				}
+			}
+			if len(h.ledger.Down()) != 0 {
+				t.Errorf("after the failover %v count as down", h.ledger.Down())
+			}
+			if !strings.Contains(log(), "redis does not answer") {
+				t.Error("the log does not say that the shard was given up")
+			}
+		})
+	}
+}
+
+// Without a replica the shard's keys fall back until it is there again.
+func TestClusterLosesAShard(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	h, _ := live(t, `redis {
+		address `+strings.Join(cluster.Addrs(), " ")+`
+		cluster
+	}`, `rate_limit {
+		zone `+zoneName(t)+` {
+			key {http.request.host}
+			rate 10/1h
+			mode strict
 		}
-		return len(h.ledger.Down()) == 1
+		gateways 1
+	}`)
+	waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
+	cluster.Primaries[1].Stop()
+	sources := map[string]int{}
+	n := 0
+	waitFor(t, func() bool {
+		n++
+		sources[admissions{}.ask(t, h, fmt.Sprintf("h%d.example", n))]++
+		return len(h.ledger.Down()) == 1 && sources["redis"] > 0 && sources["fallback"] > 0
 	})
-	for i := range 60 {
-		r := prepared("GET", fmt.Sprintf("http://later%d.example/", i))
-		serve(t, h, r)
-		sources[exchange.Of(r).Zones[0].Source]++
-	}
-	if sources["redis"] == 0 || sources["fallback"] == 0 {
-		t.Errorf("with one of three shards dead the decisions come from %v, want redis and fallback", sources)
-	}
-	servers[1].Restart()
+	cluster.Primaries[1].Restart()
 	waitFor(t, func() bool { return len(h.ledger.Down()) == 0 })
 }
 
-func startCluster(t *testing.T, n int) (servers []*redistest.Server, addrs []string) {
-	t.Helper()
-	ctx := context.Background()
-	var admins []*redis.Client
-	for range n {
-		s := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-config-file", filepath.Join(t.TempDir(), "nodes.conf"),
-			"--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no", "--cluster-port", fmt.Sprint(redistest.FreePort(t)))
-		admin := redis.NewClient(&redis.Options{Addr: s.Addr})
-		t.Cleanup(func() { _ = admin.Close() })
-		servers, addrs, admins = append(servers, s), append(addrs, s.Addr), append(admins, admin)
-	}
-	for i, admin := range admins {
-		from, to := 16384*i/n, 16384*(i+1)/n-1
-		must(t, admin.ClusterAddSlotsRange(ctx, from, to).Err())
-		must(t, admin.Do(ctx, "CLUSTER", "SET-CONFIG-EPOCH", i+1).Err())
-	}
-	for _, other := range servers[1:] {
-		host, port, _ := net.SplitHostPort(other.Addr)
-		bus := ""
-		for _, arg := range other.Args() {
-			if bus == "next" {
-				bus = arg
-			}
-			if arg == "--cluster-port" {
-				bus = "next"
-			}
-		}
-		must(t, admins[0].Do(ctx, "CLUSTER", "MEET", host, port, bus).Err())
-	}
-	for _, admin := range admins {
-		waitFor(t, func() bool {
-			info, err := admin.ClusterInfo(ctx).Result()
-			return err == nil && strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", n)) &&
-				strings.Contains(info, "cluster_slots_assigned:16384")
-		})
-	}
-	return servers, addrs
-}
-
 func TestSentinelFailoverKeepsTheLimit(t *testing.T) {
-	primary := redistest.Start(t)
-	host, port, _ := net.SplitHostPort(primary.Addr)
-	replica := redistest.Start(t, "--replicaof", host+" "+port)
-	conf := filepath.Join(t.TempDir(), "sentinel.conf")
-	must(t, os.WriteFile(conf, fmt.Appendf(nil, "sentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n", host, port), 0o600))
-	sentinel := redistest.StartSentinel(t, conf)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{
-		MasterName: "main", SentinelAddrs: []string{sentinel.Addr}, MaxRetries: -1, DialerRetries: 1, PoolSize: 8,
-		DialTimeout: 500 * time.Millisecond, ReadTimeout: 500 * time.Millisecond, WriteTimeout: 500 * time.Millisecond,
-	})
-	h := sharing(t, client, fmt.Sprintf(`{"gateways":1,"rate_limits":{%q:{"key":"all","rate":"10/1h"}}}`, zoneName(t)))
-	var admitted int
-	pass := func() {
-		switch code := serve(t, h, prepared("GET", "/")).Code; code {
-		case 200:
-			admitted++
-		case 429:
-		default:
-			t.Errorf("an answer is %d", code)
+	watched := redistest.StartWatched(t, "", "")
+	h, _ := live(t, `redis {
+		address `+watched.Sentinel.Addr+`
+		sentinel main
+	}`, `rate_limit {
+		zone `+zoneName(t)+` {
+			key all
+			rate 10/1h
 		}
-	}
+		gateways 1
+	}`)
+	got := admissions{}
 	for range 6 {
-		pass()
+		got.ask(t, h, "a.example")
 	}
-	direct := redis.NewClient(&redis.Options{Addr: replica.Addr})
-	defer direct.Close()
 	ctx := context.Background()
-	waitFor(t, func() bool { n, err := direct.DBSize(ctx).Result(); return err == nil && n > 2 })
-	primary.Stop()
+	replica, primary := watched.Replica.Admin(), watched.Primary.Admin()
 	waitFor(t, func() bool {
-		pass()
-		role, err := direct.Do(ctx, "ROLE").Slice()
+		return h.zones[0].account("all", instant(time.Now()), h.zones[0].rule).idle() && primary.Wait(ctx, 1, time.Second).Val() == 1
+	})
+	watched.Primary.Stop()
+	waitFor(t, func() bool {
+		got.ask(t, h, "a.example")
+		role, err := replica.Do(ctx, "ROLE").Slice()
 		return err == nil && len(role) > 0 && role[0] == "master"
 	})
-	waitFor(t, func() bool { pass(); return len(h.ledger.Down()) == 0 })
+	// The limit is used up by now, so the bucket lies in the new primary once
+	// the gateway has told it.
+	waitFor(t, func() bool {
+		got.ask(t, h, "a.example")
+		keys, err := replica.Keys(ctx, "*:"+zoneName(t)+":gcra").Result()
+		return err == nil && len(keys) == 1 && len(h.ledger.Down()) == 0
+	})
 	for range 10 {
-		pass()
+		got.ask(t, h, "a.example")
 	}
-	if admitted != 10 {
-		t.Errorf("over a failover %d are admitted, want 10", admitted)
+	if got["a.example"] != 10 {
+		t.Errorf("over a failover %d are admitted, want 10", got["a.example"])
+	}
+}
+
+// What happens to Redis is told by the log, a fact and an event.
+func TestOutageIsTold(t *testing.T) {
+	server := redistest.Start(t)
+	h, log := live(t, "redis limits redis://"+server.Addr, `rate_limit {
+		zone `+zoneName(t)+` {
+			key all
+			rate 10/1h
+			mode strict
+		}
+		store redis limits
+	}`)
+	for len(recorded) > 0 {
+		<-recorded // of other tests
+	}
+	facts := make(chan exchange.Fact, 100)
+	defer exchange.Listen("test", func(f exchange.Fact) {
+		if f.Kind == exchange.CircuitChanged {
+			facts <- f
+		}
+	})()
+	expect := func(to, words string) {
+		t.Helper()
+		var e caddy.Event
+		waitFor(t, func() bool {
+			serve(t, h, prepared("GET", "/"))
+			select {
+			case e = <-recorded:
+				return true
+			default:
+				return false
+			}
+		})
+		if e.Data["to"] != to || e.Data["redis"] != "limits" || e.Data["shard"] != server.Addr || (to == "open") != (e.Data["cause"] != "") {
+			t.Errorf("the event says %v, want %s of limits at %s", e.Data, to, server.Addr)
+		}
+		if f := <-facts; f.Code != to {
+			t.Errorf("the fact says %s, want %s", f.Code, to)
+		}
+		if text := log(); !strings.Contains(text, words) || !strings.Contains(text, server.Addr) {
+			t.Errorf("the log says %s, want %q and the server", text, words)
+		}
+	}
+	server.Stop()
+	expect("open", "redis does not answer")
+	server.Restart()
+	expect("closed", "redis answers again")
+}
+
+// The user that the page prints can do all that the limiter does, and nothing else.
+func TestPrintedACLSuffices(t *testing.T) {
+	server := redistest.Start(t)
+	acl := printedACL(t)
+	admin := server.Admin()
+	ctx := context.Background()
+	must(t, admin.Do(ctx, append([]any{"ACL", "SETUSER", "gateway", "reset", "on", ">pass"}, acl...)...).Err())
+	must(t, admin.Do(ctx, "ACL", "SETUSER", "default", "off").Err())
+	h, log := live(t, "redis redis://gateway:pass@"+server.Addr, `rate_limit {
+		zone a {
+			key all
+			rate 10/1h
+		}
+		zone b {
+			key all
+			algorithm sliding_log
+			rate 10/1h
+		}
+		zone c {
+			key all
+			algorithm fixed_window
+			rate 10/day
+		}
+		zone d {
+			key all
+			algorithm concurrency
+			rate 10
+		}
+	}`)
+	for range 4 {
+		r := prepared("GET", "/")
+		serve(t, h, r)
+		for _, z := range exchange.Of(r).Zones {
+			if z.Result != "allowed" || z.Source == "fallback" {
+				t.Errorf("zone %s: %s by %s, want allowed and no fallback\n%s", z.Name, z.Result, z.Source, log())
+			}
+		}
+	}
+	if h.ledger.Gateways() != 1 {
+		t.Errorf("%d gateways are counted, want 1", h.ledger.Gateways())
+	}
+	for _, z := range h.zones[:3] {
+		if _, err := resetKey(ctx, z, "all"); err != nil {
+			t.Errorf("reset of zone %s: %v", z.name, err)
+		}
+	}
+	user := redis.NewClient(&redis.Options{Addr: server.Addr, Username: "gateway", Password: "pass"})
+	defer user.Close()
+	for _, command := range [][]any{{"GET", "other"}, {"FLUSHALL"}, {"CONFIG", "GET", "*"}} {
+		if err := user.Do(ctx, command...).Err(); err == nil || !strings.HasPrefix(err.Error(), "NOPERM") {
+			t.Errorf("%v is answered with %v, want NOPERM", command, err)
+		}
 	}
 }

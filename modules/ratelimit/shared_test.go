@@ -217,14 +217,14 @@ func TestOutageIsPaidBack(t *testing.T) {
 // waitFor polls, because the server is a process of its own and tells nobody.
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
 		case <-ctx.Done():
-			t.Fatal("it did not happen within 20 s")
+			t.Fatal("it did not happen within 60 s")
 		case <-tick.C:
 		}
 	}

@@ -50,9 +50,9 @@ func Start(tb testing.TB, args ...string) *Server {
 	return nil
 }
 
-// StartSentinel starts a sentinel with the configuration file conf, which the
+// startSentinel starts a sentinel with the configuration file conf, which the
 // sentinel rewrites.
-func StartSentinel(tb testing.TB, conf string) *Server {
+func startSentinel(tb testing.TB, conf string) *Server {
 	tb.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		tb.Skip("redis-server is not installed; `make test` installs it")
@@ -66,9 +66,6 @@ func StartSentinel(tb testing.TB, conf string) *Server {
 	tb.Cleanup(s.Stop)
 	return s
 }
-
-// Args are the arguments that the server was started with.
-func (s *Server) Args() []string { return s.args }
 
 // FreePort returns a port on which nobody listens now.
 func FreePort(tb testing.TB) int {
