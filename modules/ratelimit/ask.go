@@ -2,6 +2,7 @@ package ratelimit
 
 import (
 	"math"
+	"net/http"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -13,6 +14,10 @@ type ask struct {
 	rule *rule
 	key  string
 	cost float64
+
+	request *http.Request
+	// known says that nobody can make up the key.
+	known bool
 
 	// wait is how many microseconds the request must wait; it is admissible
 	// where that is not above zero.
@@ -58,9 +63,7 @@ func takeLocal(asks []ask, now float64) (admitted bool) {
 	admitted = true
 	for i := range asks {
 		a := &asks[i]
-		a.shard = a.zone.table.shard(a.key)
-		a.shard.mu.Lock()
-		a.entry = a.shard.claimLocked(a.key, now, a.zone.maxKeys())
+		a.claim(now)
 		a.wait, a.source = a.rule.wait(&a.entry.memo, now, a.cost), "local"
 		admitted = admitted && a.passes()
 	}

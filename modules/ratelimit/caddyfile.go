@@ -51,6 +51,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //			ipv4_prefix <bits>
 //			ipv6_prefix <bits>
 //			max_keys <n>
+//			new_keys <n>/<duration>
 //			events <n>
 //			window <duration>
 //		}
@@ -157,6 +158,7 @@ func (z *Zone) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "ipv4_prefix", Read: bits(&z.IPv4Prefix, 32)},
 		syntax.Option{Name: "ipv6_prefix", Read: bits(&z.IPv6Prefix, 128)},
 		syntax.Option{Name: "max_keys", Read: syntax.Count(&z.MaxKeys, 1)},
+		syntax.Option{Name: "new_keys", Read: syntax.Text(&z.NewKeys)},
 		syntax.Option{Name: "events", Read: syntax.Count(&z.MaxEvents, 1)},
 		syntax.Option{Name: "window", Read: syntax.Duration(&z.Window)},
 	)

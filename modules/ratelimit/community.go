@@ -43,11 +43,25 @@ var (
 		Help:    "Time to decide about a request of a zone with events and window.",
 		Buckets: []float64{.001, .005, .01, .025, .05, .1, .25, .5, 1},
 	}, []string{"zone", "key"})
-	communityKeys = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Namespace: "caddy", Subsystem: "rate_limit", Name: "keys_total",
-		Help: "Keys that a zone with events and window remembers, as of its last refusal.",
-	}, []string{"zone"})
+	communityKeys = prometheus.NewDesc("caddy_rate_limit_keys_total", "Keys that a zone with events and window remembers.", []string{"zone"}, nil)
 )
+
+// communityZones holds the tables of zones in the plugin's form, whose keys its
+// metrics count.
+var communityZones = caddy.NewUsagePool()
+
+type communityCounts struct{}
+
+func (communityCounts) Describe(ch chan<- *prometheus.Desc) { ch <- communityKeys }
+
+func (communityCounts) Collect(ch chan<- prometheus.Metric) {
+	communityZones.Range(func(name, value any) bool {
+		if t, made := value.(*table); made {
+			ch <- prometheus.MustNewConstMetric(communityKeys, prometheus.GaugeValue, float64(t.keys()), name.(string))
+		}
+		return true
+	})
+}
 
 // provisionCommunity registers the plugin's metrics where its zones are used.
 func (h *Handler) provisionCommunity(reg prometheus.Registerer) error {
@@ -56,13 +70,17 @@ func (h *Handler) provisionCommunity(reg prometheus.Registerer) error {
 			continue
 		}
 		h.communityMetrics = true
+		if _, _, err := communityZones.LoadOrNew(z.name, func() (caddy.Destructor, error) { return z.table, nil }); err != nil {
+			return err
+		}
+		h.communityZones = append(h.communityZones, z.name)
 		communityConfig.WithLabelValues(z.name, strconv.Itoa(z.MaxEvents), time.Duration(z.Window).String(),
 			strconv.Itoa(z.IPv4Prefix), strconv.Itoa(z.IPv6Prefix)).Inc()
 	}
 	if !h.communityMetrics {
 		return nil
 	}
-	return instrument.Register(reg, communityDeclined, communityRequests, communityConfig, communityTime, communityKeys)
+	return instrument.Register(reg, communityDeclined, communityRequests, communityConfig, communityTime, communityCounts{})
 }
 
 func (h *Handler) countCommunity(asks []ask, took time.Duration) {
@@ -75,7 +93,6 @@ func (h *Handler) countCommunity(asks []ask, took time.Duration) {
 		communityTime.WithLabelValues(z.name, "").Observe(took.Seconds())
 		if asks[i].wait > 0 {
 			communityDeclined.WithLabelValues(z.name, "").Inc()
-			communityKeys.WithLabelValues(z.name).Set(float64(z.table.keys()))
 		}
 	}
 }

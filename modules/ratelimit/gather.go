@@ -40,7 +40,7 @@ func (h *Handler) gather(asks []ask, r *http.Request) ([]ask, *reject.Refusal, e
 				key = "\x00" + z.template.group(ip)
 			}
 		}
-		asks = append(asks, ask{zone: z, rule: z.ruleFor(repl), key: key, cost: z.costOf(repl)})
+		asks = append(asks, ask{zone: z, rule: z.ruleFor(repl), key: key, cost: z.costOf(repl), request: r, known: whole && z.verified})
 	}
 	return asks, nil, nil
 }

@@ -86,6 +86,7 @@ type Handler struct {
 	logger           *zap.Logger
 	events           *caddyevents.App
 	communityMetrics bool
+	communityZones   []string // counted as used
 }
 
 // CaddyModule returns the Caddy module information.
@@ -241,6 +242,10 @@ func (h *Handler) Cleanup() error {
 			z.cleanup()
 		}
 	}
+	for _, name := range h.communityZones {
+		_, _ = communityZones.Delete(name)
+	}
+	h.communityZones = nil
 	return nil
 }
 

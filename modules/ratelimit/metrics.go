@@ -51,11 +51,34 @@ var (
 		Name:      "evictions_total",
 		Help:      "Keys dropped from memory before their time because their zone held max_keys.",
 	})
+
+	overflows = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "sallyport",
+		Subsystem: "ratelimit",
+		Name:      "overflows_total",
+		Help:      "Requests that were counted with their network because the new_keys of their zone were used up.",
+	}, []string{"zone"})
+
+	keysDesc = prometheus.NewDesc("sallyport_ratelimit_keys", "Keys that a zone remembers in memory.", []string{"zone"}, nil)
 )
+
+// keyCounts counts the keys when they are scraped.
+type keyCounts struct{}
+
+func (keyCounts) Describe(ch chan<- *prometheus.Desc) { ch <- keysDesc }
+
+func (keyCounts) Collect(ch chan<- prometheus.Metric) {
+	tables.Range(func(name, value any) bool {
+		if t, made := value.(*table); made {
+			ch <- prometheus.MustNewConstMetric(keysDesc, prometheus.GaugeValue, float64(t.keys()), name.(string))
+		}
+		return true
+	})
+}
 
 func register(reg prometheus.Registerer) error {
 	if err := instrument.Register(reg, ledger.Collectors()...); err != nil {
 		return err
 	}
-	return instrument.Register(reg, decisions, evictions, overshoot, waitSeconds, audited, falsePositives)
+	return instrument.Register(reg, decisions, evictions, overflows, keyCounts{}, overshoot, waitSeconds, audited, falsePositives)
 }

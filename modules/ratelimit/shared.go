@@ -80,7 +80,10 @@ func (h *Handler) findAccounts(asks []ask, start time.Time, now float64) bool {
 	answering := true
 	for i := range asks {
 		a := &asks[i]
-		a.account = a.zone.account(a.key, now, a.rule)
+		a.claim(now)
+		a.account = a.zone.accountLocked(a.entry, now, a.rule)
+		a.shard.mu.Unlock()
+		a.entry = nil
 		answering = h.name(a) && h.ledger.Answers(a.account.name, start, h.patience) && answering
 	}
 	return answering
@@ -91,7 +94,10 @@ func (z *Zone) account(key string, now float64, r *rule) *account {
 	s := z.table.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.claimLocked(key, now, z.maxKeys())
+	return z.accountLocked(s.claimLocked(key, now, z.maxKeys()), now, r)
+}
+
+func (z *Zone) accountLocked(e *entry, now float64, r *rule) *account {
 	if e.account == nil || e.account.ledger != z.ledger {
 		e.account = &account{ledger: z.ledger, rule: r}
 	}

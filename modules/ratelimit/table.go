@@ -3,6 +3,7 @@ package ratelimit
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 )
@@ -18,6 +19,9 @@ const shardCount = 64
 type table struct {
 	seed   maphash.Seed
 	shards [shardCount]shard
+
+	keysBudget, networksBudget allowance
+	warned                     atomic.Uint64 // when the budget was last said to be used up
 }
 
 func newTable() (caddy.Destructor, error) {

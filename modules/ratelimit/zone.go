@@ -13,7 +13,9 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
 
+	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 )
 
@@ -77,6 +79,13 @@ type Zone struct {
 	// When they are more, the fullest buckets are forgotten first.
 	MaxKeys int `json:"max_keys,omitempty"`
 
+	// NewKeys is how many new keys this gateway begins to remember in which
+	// time, such as `50000/10s` (default). Requests with further new keys are
+	// counted together with their network: an IPv4 /16 or an IPv6 /32. Unless
+	// set it does not hold for keys made of {http.auth.user.*} alone, which
+	// nobody can make up.
+	NewKeys string `json:"new_keys,omitempty"`
+
 	// Mode is how zones in Redis decide. `adaptive` (default) admits without
 	// asking while it is certain that credit is left, and asks near the limit.
 	// `strict` asks for every request. Algorithms other than gcra are strict.
@@ -92,18 +101,22 @@ type Zone struct {
 	MaxEvents int            `json:"max_events,omitempty"`
 	Window    caddy.Duration `json:"window,omitempty"`
 
-	name     string
-	strict   bool
-	ledger   *ledger.Ledger // nil where the zone is kept in memory
-	gateways int            // as configured; zero: ask Redis
-	matchers caddyhttp.MatcherSets
-	template template
-	rule     *rule // of the default tier
-	tiers    map[string]*rule
-	cost     float64 // if constant, or else zero
-	table    *table
-	held     bool     // table is counted as used; requests do not read it
-	counters sync.Map // of outcome to prometheus.Counter
+	name      string
+	strict    bool
+	ledger    *ledger.Ledger // nil where the zone is kept in memory
+	gateways  int            // as configured; zero: ask Redis
+	matchers  caddyhttp.MatcherSets
+	template  template
+	rule      *rule // of the default tier
+	tiers     map[string]*rule
+	cost      float64 // if constant, or else zero
+	table     *table
+	budget    gcra.Limit // of new keys; zero where nothing is bounded
+	verified  bool       // the whole key was verified by somebody else
+	logger    *zap.Logger
+	overflows prometheus.Counter
+	held      bool     // table is counted as used; requests do not read it
+	counters  sync.Map // of outcome to prometheus.Counter
 }
 
 const defaultMaxKeys = 100_000
@@ -113,6 +126,7 @@ func (z *Zone) provision(ctx caddy.Context, name string) error {
 	if err := z.check(); err != nil {
 		return err
 	}
+	z.logger, z.overflows = ctx.Logger(), overflows.WithLabelValues(name)
 	sets, err := ctx.LoadModule(z, "MatcherSetsRaw")
 	if err != nil {
 		return fmt.Errorf("match: %w", err)
@@ -148,6 +162,9 @@ func (z *Zone) check() error {
 		}
 	}
 	if err := z.makeRules(); err != nil {
+		return err
+	}
+	if err := z.makeBudget(); err != nil {
 		return err
 	}
 	if z.Mode == "adaptive" && z.rule.kind != bucket {
