@@ -32,7 +32,6 @@ type account struct {
 	tat    float64 // of a bucket, as last answered, on the local clock
 	server float64 // the same on the server's clock
 	unsure bool    // Redis may have less than server says
-	way    float64 // how long a call takes to get there, on average
 	used   float64 // of the other kinds
 
 	unsent float64 // may be negative: a refund

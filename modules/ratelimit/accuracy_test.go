@@ -15,7 +15,6 @@ import (
 
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/gcra"
 	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
-	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
 )
 
 // full says that the long forms run: `make accuracy` sets it.
@@ -175,6 +174,7 @@ func TestAccuracySimulated(t *testing.T) {
 		for _, nodes := range []int{4, 10} {
 			for _, p := range patterns {
 				t.Run(fmt.Sprintf("%s N=%d %s", mode, nodes, p.name), func(t *testing.T) {
+					t.Parallel()
 					s := &simulation{mode: mode, nodes: nodes, sim: &simRedis{rtt: 600 * time.Microsecond}}
 					v := s.run(t, p, decisionsWanted())
 					t.Log(v)
@@ -195,69 +195,4 @@ func TestAccuracySimulated(t *testing.T) {
 			}
 		}
 	}
-}
-
-// Traffic on a real Redis, several gateways in one process: what the
-// simulation leaves out is the wire, the script and the scheduler.
-func TestAccuracyOnRedis(t *testing.T) {
-	server := redistest.Start(t)
-	keys, perSecond, lasting := 40, 60.0, 3*time.Second
-	if full() {
-		keys, lasting = 60, 60*time.Second
-	}
-	for _, mode := range []string{"strict", "adaptive"} {
-		for _, nodes := range []int{4, 10} {
-			t.Run(fmt.Sprintf("%s N=%d", mode, nodes), func(t *testing.T) {
-				handlers := make([]*Handler, nodes)
-				for i := range handlers {
-					handlers[i] = gateway(t, server.Addr, fmt.Sprintf(`{"gateways":%d,"rate_limits":{%q:{"key":"all","rate":"100/1s","burst":100,"mode":%q}}}`, nodes, zoneName(t), mode))
-					handlers[i].patience = time.Minute
-				}
-				v := drive(handlers, keys, perSecond, lasting)
-				t.Log(v)
-				// What Redis decides has its instant. Of a refusal by memory only the
-				// beginning is known, and the scheduler may put others in between.
-				if mode == "strict" && (v.over > 0.01 || v.askedFalsely > 0) || v.over > alpha*100 {
-					t.Errorf("%.2f tokens beyond the burst of 100, %d false positives of Redis", v.over, v.askedFalsely)
-				}
-				// The scheduler of a busy machine delays a gateway by more than
-				// the grace, so this bound is for a machine of one's own.
-				if full() && (v.over > 5 || v.rate(v.falselyLate) > 0.1) {
-					t.Errorf("%.2f tokens beyond the burst of 100, false positives later than 2 ms %.4f %%", v.over, v.rate(v.falselyLate))
-				}
-			})
-		}
-	}
-}
-
-// drive sends Poisson traffic for each key, from each node, at up to twice the
-// limit, in bursts that a sleeping scheduler makes on its own.
-func drive(handlers []*Handler, keys int, perSecond float64, lasting time.Duration) verdicts {
-	var mu sync.Mutex
-	var trace []seen
-	var clients sync.WaitGroup
-	until := time.Now().Add(lasting)
-	for n, h := range handlers {
-		clients.Go(func() {
-			rng := rand.New(rand.NewPCG(uint64(n), 99))
-			var mine []seen
-			var running sync.WaitGroup
-			for now := time.Now(); now.Before(until); now = time.Now() {
-				load := perSecond * (0.5 + 2*rng.Float64()) * float64(keys)
-				time.Sleep(poisson(rng, load/float64(len(handlers))*4))
-				running.Go(func() {
-					one := decide(h, arrival{key: int(now.UnixNano()) % keys, cost: 1})
-					mu.Lock()
-					mine = append(mine, one)
-					mu.Unlock()
-				})
-			}
-			running.Wait()
-			mu.Lock()
-			trace = append(trace, mine...)
-			mu.Unlock()
-		})
-	}
-	clients.Wait()
-	return oracle(gcra.Of(100, time.Second, 100), trace)
 }

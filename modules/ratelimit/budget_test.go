@@ -82,9 +82,9 @@ func TestVerifiedKeysHaveNoBudget(t *testing.T) {
 	for key, want := range map[string]bool{
 		"{http.auth.user.id}":                         true,
 		"{http.auth.user.id} {http.auth.user.tenant}": true,
-		"all":                                         true,
-		"{client_ip}":                                 false,
-		"{http.auth.user.id} {header.X}":              false,
+		"all":                            true,
+		"{client_ip}":                    false,
+		"{http.auth.user.id} {header.X}": false,
 	} {
 		z := &Zone{name: "z", Key: key, Rate: "1/1s"}
 		if err := z.check(); err != nil {

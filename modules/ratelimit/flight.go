@@ -38,14 +38,14 @@ func (a *account) Fill(c *ledger.Call) bool {
 	a.unsent, a.flight = 0, f
 	now := time.Now()
 	f.sent = instant(now)
-	count, age := float64(len(f.tries)), math.Max(f.sent-f.since, 0)+a.way
+	count, age := float64(len(f.tries)), math.Max(f.sent-f.since, 0)
 	if a.rule.kind != bucket {
 		c.Reset(ledger.Group)
 		a.itemLocked(c, now, f.cost, count, f.debit, "")
 		return true
 	}
 	c.Reset(ledger.GCRA)
-	c.Item(a.name, a.rule.gcra.Every, a.rule.gcra.Depth, f.cost, count, f.debit, age, a.server, a.floorLocked(now), a.grace)
+	c.Item(a.name, a.rule.gcra.Every, a.rule.gcra.Depth, f.cost, count, f.debit, age, c.ServerTime(now)-age, a.server, a.floorLocked(now), a.grace)
 	return true
 }
 
@@ -168,7 +168,6 @@ func (a *account) answeredLocked(f *flight, answer []float64) {
 func (a *account) learnLocked(sent, cost, wait, state, now float64) {
 	a.known, a.unsure = true, false
 	received := instant(time.Now())
-	a.way += ((received-sent)/2 - a.way) / 8
 	if a.rule.kind == bucket {
 		a.server, a.tat = state, received+(state-now)
 		// The fallback goes on from here, should there be no further answer.

@@ -28,6 +28,8 @@ type verdicts struct {
 	falsely, falselyLate int
 	// askedFalsely are those of the first kind that Redis itself refused.
 	askedFalsely int
+	// latest is for how long the token had been there at worst, in microseconds.
+	latest float64
 	// over is how many tokens more than the burst were out at worst.
 	over float64
 }
@@ -67,6 +69,7 @@ func oracle(l gcra.Limit, trace []seen) (v verdicts) {
 			v.refused++
 			if wait <= 0 {
 				v.falsely++
+				v.latest = math.Max(v.latest, -wait)
 				if s.waited {
 					v.askedFalsely++
 				}

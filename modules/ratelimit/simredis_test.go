@@ -106,11 +106,12 @@ func (s *simRedis) execute(words []string) string {
 		return fmt.Sprintf("*3\r\n:%d\r\n$6\r\nsecret\r\n:0\r\n", len(s.nodes))
 	case "EVALSHA":
 		s.calls++
-		args := make([]float64, 9)
-		for i := range args {
-			args[i] = math.Float64frombits(binary.LittleEndian.Uint64([]byte(words[4][8*i:])))
+		if peek, grouped := strings.CutPrefix(words[4], "g"); grouped && len(peek) == 72 {
+			p := doubles(peek) // a check of a refusal, which charges nothing
+			a := s.take(words[3], []float64{p[0], p[1], p[2], 0, 0, 0, 0, p[6], 0, 0})
+			return bulk(a[3], a[0], a[1], a[2])
 		}
-		return s.take(words[3], args)
+		return bulk(s.take(words[3], doubles(words[4]))...)
 	case "PING":
 		return "+PONG\r\n"
 	case "ZREM":
@@ -120,21 +121,22 @@ func (s *simRedis) execute(words []string) string {
 }
 
 // take is gcra.lua.
-func (s *simRedis) take(key string, args []float64) string {
+func (s *simRedis) take(key string, args []float64) []float64 {
 	l := gcra.Limit{Every: args[0], Depth: args[1]}
-	cost, count, forced, age, grace := args[2], args[3], args[4], args[5], args[8]
-	if s.deaf {
-		age = 0
-	}
+	cost, count, forced, age, since, hint, grace := args[2], args[3], args[4], args[5], args[6], args[7], args[9]
 	// No two calls at one instant, or the oracle could not tell their order.
 	now := math.Max(math.Floor(instant(time.Now())), s.last+1)
 	s.last = now
 	tat, known := s.tats[key]
 	if !known {
-		tat = math.Min(args[6], now+l.Depth)
+		tat = math.Min(hint, now+l.Depth)
 	}
 	switch {
 	case forced > 0:
+		age = math.Max(age, math.Min(now-since, age+250_000))
+		if s.deaf {
+			age = 0
+		}
 		tat = l.Debit(tat, now, forced, age)
 	case forced < 0:
 		tat = l.Refund(tat, -forced)
@@ -147,8 +149,19 @@ func (s *simRedis) take(key string, args []float64) string {
 	}
 	s.tats[key] = tat
 	wait := math.Ceil(l.Spend(tat, now, cost) - l.Depth - now)
-	answer := []byte("$32\r\n")
-	for _, n := range []float64{float64(admitted), wait, math.Ceil(math.Max(tat, now)), now} {
+	return []float64{float64(admitted), wait, math.Ceil(math.Max(tat, now)), now}
+}
+
+func doubles(packed string) (list []float64) {
+	for b := []byte(packed); len(b) >= 8; b = b[8:] {
+		list = append(list, math.Float64frombits(binary.LittleEndian.Uint64(b)))
+	}
+	return list
+}
+
+func bulk(list ...float64) string {
+	answer := fmt.Appendf(nil, "$%d\r\n", 8*len(list))
+	for _, n := range list {
 		answer = binary.LittleEndian.AppendUint64(answer, math.Float64bits(n))
 	}
 	return string(answer) + "\r\n"

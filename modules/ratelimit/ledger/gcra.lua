@@ -1,10 +1,10 @@
 -- One bucket, as package gcra computes it. Forced debits and refunds first,
 -- then as many of `count` requests of one cost as fit.
--- KEYS: bucket. ARGV: the doubles every depth cost count forced age hint floor grace
+-- KEYS: bucket. ARGV: the doubles every depth cost count forced age since hint floor grace
 -- Answer: the doubles admitted, wait of the next one, TAT, now; microseconds since 1.7e9.
 local t = redis.call('TIME')
 local now = (t[1] - 1700000000) * 1000000 + t[2]
-local every, depth, cost, count, forced, age, hint, floor, grace = struct.unpack('<ddddddddd', ARGV[1])
+local every, depth, cost, count, forced, age, since, hint, floor, grace = struct.unpack('<dddddddddd', ARGV[1])
 
 local raw = redis.call('GET', KEYS[1])
 -- A bucket that is gone is restored from what the caller saw last.
@@ -15,6 +15,10 @@ end
 local before = tat
 
 if forced > 0 then
+	-- What was admitted elsewhere counts from then: `age` by the gateway's own
+	-- measure before it sent, `since` by its estimate of this clock, which knows
+	-- the way as well and is believed for a quarter of a second.
+	age = math.max(age, math.min(now - since, age + 250000))
 	tat = math.max(tat, now - age) + every * forced
 elseif forced < 0 then
 	tat = tat + every * forced

@@ -58,6 +58,7 @@ type lane struct {
 	running sync.WaitGroup
 
 	trouble breaker
+	clock   clock
 	busy    [workers]atomic.Int64 // when the batch in flight was sent, or zero
 }
 

@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"time"
 )
 
 // Script is a Lua text and the name under which Redis remembers it. A changed
@@ -23,19 +24,20 @@ import (
 type Script struct {
 	text, sha string
 	byName    []any // the words of a call before its keys
+	now       int   // where in an answer the server's clock stands
 }
 
-func newScript(text string) *Script {
+func newScript(text string, now int) *Script {
 	sum := sha1.Sum([]byte(text)) // #nosec G401 -- Redis names scripts so
 	sha := hex.EncodeToString(sum[:])
-	return &Script{text: text, sha: sha, byName: []any{"EVALSHA", sha}}
+	return &Script{text: text, sha: sha, byName: []any{"EVALSHA", sha}, now: now}
 }
 
 //go:embed gcra.lua
 var gcraText string
 
 // GCRA charges one bucket; its answer is admitted, wait, TAT, now.
-var GCRA = newScript(gcraText)
+var GCRA = newScript(gcraText, 3)
 
 // Call is one script call under construction: a key and one packed argument for
 // each item. Filling it again allocates nothing.
@@ -45,6 +47,7 @@ type Call struct {
 	items  []packed
 	data   []byte
 	words  []any
+	clock  *reading
 }
 
 // packed is an argument that the client library writes as it is.
@@ -58,8 +61,17 @@ func (c *Call) Reset(s *Script) {
 	c.script, c.keys, c.items, c.data = s, c.keys[:0], c.items[:0], c.data[:0]
 }
 
+// ServerTime is what the server's clock shows at t, in microseconds since 1.7e9;
+// +Inf where nobody knows.
+func (c *Call) ServerTime(t time.Time) float64 {
+	if c.clock == nil {
+		return math.Inf(1)
+	}
+	return c.clock.on(t)
+}
+
 // Item adds a key and what is asked of it, as little-endian doubles: Lua reads
-// nine of them faster than it reads one number in decimals.
+// ten of them faster than it reads one number in decimals.
 func (c *Call) Item(key string, numbers ...float64) {
 	c.KindItem(key, "", "", numbers...)
 }
@@ -117,7 +129,7 @@ var groupText string
 
 // Group charges several limits of one caller together, or limits of other kinds
 // than buckets. Its answer is now, admitted, and wait and state of each item.
-var Group = newScript(groupText)
+var Group = newScript(groupText, 0)
 
 // Text is the script itself, for those who load it on their own.
 func (s *Script) Text() string { return s.text }

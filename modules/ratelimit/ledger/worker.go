@@ -36,8 +36,10 @@ func (once) NoRetry() bool { return true }
 // round sends the batch, and whatever the answers ask to be sent again.
 func (w *worker) round() {
 	w.sent = w.sent[:0]
+	clock := w.lane.clock.estimate.Load()
 	for _, c := range w.batch {
 		call := &w.calls[len(w.sent)]
+		call.clock = clock
 		if c.Fill(call) {
 			w.sent = append(w.sent, flight{command: c, call: call})
 		}
@@ -81,14 +83,20 @@ func (w *worker) exec(pipe redis.Pipeliner, flights []flight, whole bool) {
 	}
 	began := time.Now()
 	_, err := pipe.Exec(ctx)
-	took := time.Since(began)
+	ended := time.Now()
+	took := ended.Sub(began)
 	if err == nil || !isUnanswered(err) {
-		if state, turned := w.lane.trouble.took(took, began.Add(took)); turned {
+		if state, turned := w.lane.trouble.took(took, ended); turned {
 			w.lane.changed(Change{w.lane.shard, state, nil})
 		}
 	}
 	batchSeconds.WithLabelValues(w.lane.shard).Observe(took.Seconds())
 	batchSize.Observe(float64(len(flights)))
+	if f := &flights[0]; f.cmd.Err() == nil { // executed when the batch arrived
+		if w.reply, err = unpack(w.reply, f.cmd.Val()); err == nil {
+			w.lane.clock.heard(began, ended, w.reply[f.call.script.now])
+		}
+	}
 }
 
 func (w *worker) settleAll(flights []flight) {

@@ -80,7 +80,7 @@ type take struct {
 
 func (t *take) Fill(c *ledger.Call) bool {
 	c.Reset(ledger.GCRA)
-	c.Item(t.key, limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0)
+	c.Item(t.key, limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0, 0)
 	return true
 }
 
@@ -112,7 +112,7 @@ type debit struct {
 
 func (d *debit) Fill(c *ledger.Call) bool {
 	c.Reset(ledger.GCRA)
-	c.Item(d.key, limit.Every, limit.Depth, 0, 0, 1, 500, 0, 0, 0)
+	c.Item(d.key, limit.Every, limit.Depth, 0, 0, 1, 500, c.ServerTime(time.Now()), 0, 0, 0)
 	return true
 }
 
@@ -149,7 +149,7 @@ func BenchmarkUnbatchedEvalSha(b *testing.B) {
 		b.Fatal(err)
 	}
 	measure(b, server, func(key string) error {
-		return client.EvalSha(context.Background(), sha, []string{key}, packed(limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0)).Err()
+		return client.EvalSha(context.Background(), sha, []string{key}, packed(limit.Every, limit.Depth, 1, 1, 0, 0, 0, 0, 0, 0)).Err()
 	})
 }
 
