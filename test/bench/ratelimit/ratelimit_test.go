@@ -85,7 +85,7 @@ func (t *take) Fill(c *ledger.Call) bool {
 }
 
 func (t *take) Settle(_ []float64, err error) { t.done <- err }
-func (t *take) Reject()                     { t.done <- ledger.ErrClosed }
+func (t *take) Reject()                       { t.done <- ledger.ErrClosed }
 
 func BenchmarkOursBatched(b *testing.B) {
 	server := redistest.Start(b)
@@ -117,7 +117,7 @@ func (d *debit) Fill(c *ledger.Call) bool {
 }
 
 func (d *debit) Settle([]float64, error) { d.left.Add(-1) }
-func (d *debit) Reject()               { d.left.Add(-1) }
+func (d *debit) Reject()                 { d.left.Add(-1) }
 
 func BenchmarkOursDebits(b *testing.B) {
 	server := redistest.Start(b)
