@@ -17,7 +17,7 @@ import (
 
 func init() { caddy.RegisterModule(new(App)) }
 
-// App sends traces and metrics to an OpenTelemetry collector. Whatever
+// App sends traces, metrics and logs to an OpenTelemetry collector. Whatever
 // is not configured here is read from the environment: ENABLE_TELEMETRY,
 // SERVICE_NAME and the standard OTEL_* variables. ENABLE_TELEMETRY=false, or
 // OTEL_SDK_DISABLED=true, switches the export off whatever stands here.
@@ -43,7 +43,7 @@ type App struct {
 	Timeout caddy.Duration `json:"timeout,omitempty"`
 	// TLS is used where the endpoint's scheme is https.
 	TLS *TLS `json:"tls,omitempty"`
-	// Signals are those that are exported. Default: traces and metrics.
+	// Signals are those that are exported. Default: traces, metrics and logs.
 	Signals []string `json:"signals,omitempty"`
 	// Sampler is one of OpenTelemetry's: `always_on`, `always_off`,
 	// `traceidratio`, or one of them after `parentbased_`. Default:

@@ -9,89 +9,103 @@ import (
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
+// attempt is the client span of an upstream attempt.
+type attempt struct {
+	span                 trace.SpanContext
+	method, path, server string
+	resends              int
+	told                 [1]string // the span's traceparent
+}
+
 // Begin opens the client span of an attempt and tells the upstream of it. The
 // span hangs on the attempt alone: it may outlive this request.
 func (p *passage) Begin(out *http.Request, a *exchange.Attempt) {
-	if p.ctx == nil {
+	if p.tracer == nil {
 		return
 	}
-	ctx := p.ctx
-	if p.span.IsRecording() {
-		var span trace.Span
-		ctx, span = p.tracer.Start(ctx, knownMethod(out.Method), trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(a.Began))
-		attrs := make([]attribute.KeyValue, 0, 8)
-		attrs = append(attrs, attribute.String("http.request.method", knownMethod(out.Method)), attribute.String("url.path", clean(out.URL.Path)))
-		attrs = appendServer(attrs, a.Upstream)
-		if n := len(p.x.Attempts); n > 1 {
-			attrs = append(attrs, attribute.Int("http.request.resend_count", n-1))
-		}
-		if p.grpc {
-			attrs = appendRPC(attrs, out.URL.Path)
-		}
-		span.SetAttributes(attrs...)
-		a.Span = span
+	carrier := &p.h.app.settings.carrier
+	if !p.span.IsSampled() {
+		carrier.inject(p.span, &p.told, out.Header)
+		return
 	}
-	p.h.app.settings.carrier.inject(ctx, out.Header)
+	t := &p.first
+	if len(p.x.Attempts) > 1 {
+		t = &attempt{resends: len(p.x.Attempts) - 1}
+	}
+	t.span = child(p.span)
+	t.method, t.path, t.server = knownMethod(out.Method), withoutTokens(out.URL.Path), a.Upstream
+	t.told[0] = traceparent(t.span)
+	a.Span = t
+	carrier.inject(t.span, &t.told, out.Header)
 }
 
-// End closes the client span. It may run on another goroutine, after the
-// request has ended, so it looks at the attempt only.
+// End sends the client span on its way. It may run on another goroutine, after
+// the request has ended, so it looks at what does not change any more.
 func (p *passage) End(a *exchange.Attempt) {
-	span, ok := a.Span.(trace.Span)
+	t, ok := a.Span.(*attempt)
 	if !ok {
 		return
 	}
 	a.Span = nil
-	if a.Status != 0 {
-		span.SetAttributes(attribute.Int("http.response.status_code", a.Status))
+	w := p.tracer.record()
+	w.text("http.request.method", t.method)
+	w.text("url.path", t.path)
+	w.server(t.server)
+	if t.resends > 0 {
+		w.number("http.request.resend_count", t.resends)
 	}
+	if p.grpc {
+		w.rpc(t.path)
+	}
+	if a.Status != 0 {
+		w.number("http.response.status_code", a.Status)
+	}
+	began := a.Began.UnixNano()
+	h := head{sc: t.span, parent: p.span, kind: trace.SpanKindClient, name: t.method, began: began, ended: began + int64(a.Duration)}
 	switch {
 	case a.Err != nil:
-		fail(span, a.Err)
+		w.fail(&h, a.Err)
 	case a.Status >= 400:
-		span.SetStatus(codes.Error, "")
-		span.SetAttributes(attribute.String("error.type", strconv.Itoa(a.Status)))
+		h.failed = true
+		w.text("error.type", strconv.Itoa(a.Status))
 	}
-	span.End(trace.WithTimestamp(a.Began.Add(a.Duration)))
+	p.tracer.deliver(&w, &h)
 }
 
 // Step records work that a guard has waited for.
 func (p *passage) Step(st exchange.Step) {
-	if p.span == nil || !p.span.IsRecording() {
+	if !p.span.IsSampled() {
 		return
 	}
-	_, span := p.tracer.Start(p.ctx, st.Name, trace.WithSpanKind(trace.SpanKindClient), trace.WithTimestamp(st.Began))
-	if st.System != "" {
-		span.SetAttributes(attribute.String("db.system.name", st.System))
-	}
+	w := p.tracer.record()
+	w.text("db.system.name", st.System)
 	if st.Server != "" {
-		span.SetAttributes(appendServer(nil, st.Server)...)
+		w.server(st.Server)
 	}
+	began := st.Began.UnixNano()
+	h := head{sc: child(p.span), parent: p.span, kind: trace.SpanKindClient, name: st.Name, began: began, ended: began + int64(st.Took)}
 	if st.Err != nil {
-		fail(span, st.Err)
+		w.fail(&h, st.Err)
 	}
-	span.End(trace.WithTimestamp(st.Began.Add(st.Took)))
+	p.tracer.deliver(&w, &h)
 }
 
-func fail(span trace.Span, err error) {
-	span.SetStatus(codes.Error, clean(err.Error()))
-	span.SetAttributes(attribute.String("error.type", errorType(err)))
+func (w *wire) fail(h *head, err error) {
+	h.failed, h.message = true, err.Error()
+	w.text("error.type", errorType(err))
 }
 
-func appendServer(attrs []attribute.KeyValue, address string) []attribute.KeyValue {
+func (w *wire) server(address string) {
 	host, port := split(address)
-	attrs = append(attrs, attribute.String("server.address", clean(host)))
+	w.text("server.address", host)
 	if port != 0 {
-		attrs = append(attrs, attribute.Int("server.port", port))
+		w.number("server.port", port)
 	}
-	return attrs
 }
 
 func split(address string) (host string, port int) {

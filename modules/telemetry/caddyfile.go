@@ -45,7 +45,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 //			certificate   <path>
 //			key           <path>
 //		}
-//		signals           <traces|metrics...>
+//		signals           <traces|metrics|logs...>
 //		sampler           <name> [<ratio>]
 //		propagators       <name...>
 //		trust_traceparent always|never|private|<ranges...>
@@ -86,7 +86,7 @@ func (a *App) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	e.carrier(a.Propagators)
 	for _, name := range a.Signals {
 		if !slices.ContainsFunc(signals, func(s signal) bool { return s.name == name }) {
-			e.fail("signals are traces and metrics, not '%s'", name)
+			e.fail("signals are traces, metrics and logs, not '%s'", name)
 		}
 	}
 	if e.err != nil {

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"go.opentelemetry.io/contrib/propagators/autoprop"
@@ -12,7 +13,10 @@ import (
 
 // carrier reads and writes trace context in headers.
 type carrier struct {
-	propagation.TextMapPropagator
+	// all reads every format; others writes those besides W3C's, which w3c says
+	// to write and which is written here.
+	all, others propagation.TextMapPropagator
+	w3c         bool
 	// fields are all the headers that the formats use.
 	fields []string
 }
@@ -40,13 +44,17 @@ func (e *environment) carrier(names []string) carrier {
 	if len(formats) == 0 {
 		formats = []string{"none"}
 	}
-	p, err := autoprop.TextMapPropagator(formats...)
+	others := slices.DeleteFunc(slices.Clone(formats), func(f string) bool { return f == "tracecontext" })
+	c.w3c = len(others) < len(formats)
+	var err error
+	if c.all, err = autoprop.TextMapPropagator(formats...); err == nil && len(others) > 0 {
+		c.others, err = autoprop.TextMapPropagator(others...)
+	}
 	if err != nil {
 		e.fail("propagators: %w", err)
 		return c
 	}
-	c.TextMapPropagator = p
-	for _, f := range p.Fields() {
+	for _, f := range c.all.Fields() {
 		c.fields = append(c.fields, http.CanonicalHeaderKey(f))
 	}
 	return c
@@ -56,15 +64,24 @@ func (e *environment) carrier(names []string) carrier {
 func (c *carrier) extract(h http.Header) trace.SpanContext {
 	for _, f := range c.fields {
 		if _, said := h[f]; said {
-			return trace.SpanContextFromContext(c.Extract(context.Background(), propagation.HeaderCarrier(h)))
+			return trace.SpanContextFromContext(c.all.Extract(context.Background(), propagation.HeaderCarrier(h)))
 		}
 	}
 	return trace.SpanContext{}
 }
 
-// inject writes the context of ctx's span. It replaces what the headers had.
-func (c *carrier) inject(ctx context.Context, h http.Header) {
-	c.Inject(ctx, propagation.HeaderCarrier(h))
+// inject writes the context of a span, whose traceparent is place's. It
+// replaces what the headers had, and h uses place from then on.
+func (c *carrier) inject(sc trace.SpanContext, place *[1]string, h http.Header) {
+	if c.w3c {
+		h["Traceparent"] = place[:]
+		if ts := sc.TraceState(); ts.Len() > 0 {
+			h["Tracestate"] = []string{ts.String()}
+		}
+	}
+	if c.others != nil {
+		c.others.Inject(trace.ContextWithSpanContext(context.Background(), sc), propagation.HeaderCarrier(h))
+	}
 }
 
 // forget removes the context of a caller who is not trusted with one.

@@ -112,7 +112,7 @@ func maker(fun ast.Expr) bool {
 		return f.Name == "add"
 	case *ast.SelectorExpr:
 		pkg, _ := f.X.(*ast.Ident)
-		return pkg != nil && (pkg.Name == "attribute" || pkg.Name == "zap" || pkg.Name == "prometheus" && f.Sel.Name == "NewDesc")
+		return pkg != nil && (pkg.Name == "w" || pkg.Name == "zap" || pkg.Name == "prometheus" && f.Sel.Name == "NewDesc")
 	}
 	return false
 }

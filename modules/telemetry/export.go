@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,9 +11,12 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	bridge "go.opentelemetry.io/contrib/bridges/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/sdk/resource"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
 // exports holds the exports by their settings, so that a reload that changes
@@ -22,22 +26,22 @@ var exports = caddy.NewUsagePool()
 // farewell bounds the last export, when the process ends or the settings change.
 const farewell = 3 * time.Second
 
-// export is the SDK's providers for one set of settings. It opens nothing
+// export is the delivery of one set of settings. It opens nothing
 // before run.
 type export struct {
 	settings *settings
 
 	once    sync.Once
 	failure error
-	tracer  trace.Tracer // nil where traces are off
-	spans   *gate
+	tracer  *tracer // nil where traces are off
+	diary   *diary  // nil where logs are off
 	lanes   []*lane
 	closers []func(context.Context) error
 }
 
 // run starts the delivery; only the first call does.
 func (e *export) run() error {
-	e.once.Do(func() { e.failure = errors.Join(e.runTraces(), e.runMetrics()) })
+	e.once.Do(func() { e.failure = errors.Join(e.runTraces(), e.runLogs(), e.runMetrics()) })
 	return e.failure
 }
 
@@ -46,19 +50,66 @@ func (e *export) runTraces() error {
 	if s.traces == nil {
 		return nil
 	}
-	out, err := s.traces.spanExporter()
+	out, err := e.outbox(traces, s.traces, s.spanQueue)
 	if err != nil {
 		return err
 	}
-	l := newLane("traces")
-	e.spans = &gate{lane: l, limit: int64(s.queue), next: sdktrace.NewBatchSpanProcessor(&spanLane{SpanExporter: out, lane: l},
-		sdktrace.WithMaxQueueSize(s.queue), sdktrace.WithMaxExportBatchSize(s.batch),
-		sdktrace.WithBatchTimeout(s.delay), sdktrace.WithExportTimeout(s.patience))}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithResource(s.resource), sdktrace.WithSampler(s.sampler), sdktrace.WithSpanProcessor(e.spans))
-	e.tracer = provider.Tracer(scope, trace.WithInstrumentationVersion(version()))
-	e.lanes = append(e.lanes, l)
-	e.closers = append(e.closers, provider.Shutdown)
+	e.tracer = &tracer{sampler: s.sampler, out: out, limits: s.spanLimits}
 	return nil
+}
+
+func (e *export) runLogs() error {
+	s := e.settings
+	if s.logs == nil {
+		return nil
+	}
+	out, err := e.outbox(logs, s.logs, s.logQueue)
+	if err != nil {
+		return err
+	}
+	e.diary = &diary{out: out, limits: s.logLimits}
+	return nil
+}
+
+// outbox starts the delivery of a signal's records.
+func (e *export) outbox(sig signal, to *target, q queue) (*outbox, error) {
+	client, err := to.client(sig)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.Start(context.Background()); err != nil { // it dials nothing yet
+		return nil, err
+	}
+	resource, schema := describe(e.settings.resource), e.settings.resource.SchemaURL()
+	by := &common.InstrumentationScope{Name: scope, Version: version()}
+	out := &outbox{lane: newLane(sig.name), limit: q.Limit, batch: q.Batch, delay: q.Delay, patience: q.Patience}
+	out.upload = func(ctx context.Context, records []byte) error {
+		// The records are written already: to protobuf they are a field that
+		// this message does not know, and go out as they are.
+		batch := &tracepb.ScopeSpans{Scope: by}
+		batch.ProtoReflect().SetUnknown(records)
+		return client.UploadTraces(ctx, []*tracepb.ResourceSpans{{Resource: resource, SchemaUrl: schema, ScopeSpans: []*tracepb.ScopeSpans{batch}}})
+	}
+	out.start()
+	e.lanes = append(e.lanes, out.lane)
+	e.closers = append(e.closers, func(ctx context.Context) error {
+		out.close(ctx)
+		return client.Stop(ctx)
+	})
+	return out, nil
+}
+
+// describe writes a resource as the protocol has it.
+func describe(r *resource.Resource) *resourcepb.Resource {
+	out := new(resourcepb.Resource)
+	for _, kv := range r.Attributes() {
+		value := &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: strings.ToValidUTF8(kv.Value.String(), "\uFFFD")}}
+		if kv.Value.Type() == attribute.INT64 {
+			value.Value = &common.AnyValue_IntValue{IntValue: kv.Value.AsInt64()}
+		}
+		out.Attributes = append(out.Attributes, &common.KeyValue{Key: string(kv.Key), Value: value})
+	}
+	return out
 }
 
 func (e *export) runMetrics() error {

@@ -197,10 +197,10 @@ var grpcNames = map[string]string{
 type deliveries struct{}
 
 var (
-	delivered = prometheus.NewDesc("sallyport_telemetry_delivered_total", "Spans, or metrics of an export, that the collector took.", []string{"signal"}, nil)
+	delivered = prometheus.NewDesc("sallyport_telemetry_delivered_total", "Spans, log records, or metrics of an export, that the collector took.", []string{"signal"}, nil)
 	dropped   = prometheus.NewDesc("sallyport_telemetry_dropped_total",
 		"Those that were given up, by reason: the queue was full, or the collector did not take them.", []string{"signal", "reason"}, nil)
-	waiting = prometheus.NewDesc("sallyport_telemetry_waiting", "Spans that wait for delivery.", []string{"signal"}, nil)
+	waiting = prometheus.NewDesc("sallyport_telemetry_waiting", "Spans or log records that wait for delivery.", []string{"signal"}, nil)
 )
 
 func (deliveries) Describe(ch chan<- *prometheus.Desc) {

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"context"
 	"net/http"
 	"time"
 
@@ -20,14 +19,18 @@ type passage struct {
 	x     *exchange.Exchange
 	route *route
 	began time.Time
-	// ctx carries the server span, for the spans and headers of attempts; nil
-	// where no traces are exported.
-	ctx     context.Context
-	span    trace.Span
-	tracer  trace.Tracer
-	request asked
-	grpc    bool
-	named   bool
+	// tracer is nil where no traces are exported, span is then not valid.
+	tracer *tracer
+	span   trace.SpanContext
+	diary  *diary // nil where no logs are exported
+	// caller is the span that this one continues, link that of a caller who is
+	// not trusted with it.
+	caller, link trace.SpanContext
+	request      asked
+	grpc         bool
+	named        bool
+	told         [1]string // the span's traceparent
+	first        attempt   // spares an allocation where one is enough
 }
 
 // open begins the server span and has the upstream learn of it.
@@ -43,29 +46,33 @@ func (p *passage) open(r *http.Request) {
 		p.x.Route = p.route.label
 	}
 	e := exporting()
-	if e == nil || e.tracer == nil {
+	if e == nil {
+		return
+	}
+	p.diary = e.diary
+	if p.diary != nil {
+		p.request = ask(r)
+	}
+	if e.tracer == nil {
 		return
 	}
 	p.tracer = e.tracer
 	carrier := &p.h.app.settings.carrier
-	options := [3]trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer), trace.WithTimestamp(p.began)}
-	n, ctx := 2, context.Background()
 	if caller := carrier.extract(r.Header); caller.IsValid() {
 		if p.h.trust.in(r.RemoteAddr) {
-			ctx = trace.ContextWithRemoteSpanContext(ctx, caller)
+			p.caller = caller
 		} else {
 			carrier.forget(r.Header)
-			options[n] = trace.WithLinks(trace.Link{SpanContext: caller})
-			n++
+			p.link = caller
 		}
 	}
-	p.ctx, p.span = p.tracer.Start(ctx, knownMethod(r.Method), options[:n]...)
-	if p.span.IsRecording() {
+	p.span = p.tracer.server(p.caller, knownMethod(r.Method))
+	if p.span.IsSampled() && p.diary == nil {
 		p.request = ask(r)
 	}
-	sc := p.span.SpanContext()
-	p.x.TraceID, p.x.SpanID = sc.TraceID().String(), sc.SpanID().String()
-	carrier.inject(p.ctx, r.Header)
+	p.told[0] = traceparent(p.span)
+	p.x.TraceID, p.x.SpanID = p.told[0][traceFrom:traceTo], p.told[0][spanFrom:spanTo]
+	carrier.inject(p.span, &p.told, r.Header)
 	if extra := fields(r); extra != nil {
 		extra.Add(zap.String("trace_id", p.x.TraceID))
 		extra.Add(zap.String("span_id", p.x.SpanID))
@@ -102,20 +109,13 @@ func (p *passage) close(r *http.Request, err error, aborted bool) {
 	if p.proxied(r) {
 		proxied = classProxied
 	}
-	var sc trace.SpanContext
-	covered := false
-	if p.span != nil {
-		sc = p.span.SpanContext()
-		if p.span.IsRecording() {
-			p.tell(aborted, code)
-			e := exporting()
-			covered = e != nil && e.spans != nil && !e.spans.full()
-		}
-		p.span.End(trace.WithTimestamp(p.began.Add(took)))
-	}
-	p.route.series(methodOf(r.Method), p.status/100, proxied).observe(p.began, took, sc)
+	covered := p.span.IsSampled() && p.tell(took, aborted, code)
+	p.route.series(methodOf(r.Method), p.status/100, proxied).observe(p.began, took, p.span)
 	cover(p.route, covered, p.x.Audited)
 	p.log(r)
+	if p.diary != nil && inDiary(r) {
+		p.write(took, aborted, code)
+	}
 }
 
 // proxied says whether an upstream was asked. A stock reverse_proxy does not

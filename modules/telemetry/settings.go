@@ -35,11 +35,17 @@ type settings struct {
 	carrier   carrier
 	trust     trust
 
-	traces, metrics *target
-	resource        *resource.Resource
-	queue, batch    int
-	delay, patience time.Duration
-	interval        time.Duration
+	traces, metrics, logs *target
+	resource              *resource.Resource
+	spanQueue, logQueue   queue
+	spanLimits, logLimits limits
+	patience, interval    time.Duration
+}
+
+// queue is how records wait for their delivery.
+type queue struct {
+	Limit, Batch    int
+	Delay, Patience time.Duration
 }
 
 // The defaults of OpenTelemetry's batch processor are made for one service; a
@@ -51,7 +57,27 @@ const (
 	defaultPatience = 30 * time.Second
 	defaultTimeout  = 10 * time.Second
 	defaultInterval = time.Minute
+	// OpenTelemetry's own default is no limit, which lets a stranger's
+	// long path fill the queue's memory.
+	defaultLength = 4096
+	defaultCount  = 128
 )
+
+func (e *environment) queue(prefix string) queue {
+	q := queue{Limit: e.count(prefix+"MAX_QUEUE_SIZE", defaultQueue)}
+	q.Batch = min(q.Limit, e.count(prefix+"MAX_EXPORT_BATCH_SIZE", defaultBatch))
+	q.Delay = e.millis(prefix+"SCHEDULE_DELAY", defaultDelay)
+	q.Patience = e.millis(prefix+"EXPORT_TIMEOUT", defaultPatience)
+	return q
+}
+
+func (e *environment) limits(prefix string) limits {
+	const count, length = "ATTRIBUTE_COUNT_LIMIT", "ATTRIBUTE_VALUE_LENGTH_LIMIT"
+	return limits{
+		count:  e.count(prefix+count, e.count("OTEL_"+count, defaultCount)),
+		length: e.count(prefix+length, e.count("OTEL_"+length, defaultLength)),
+	}
+}
 
 func (a *App) resolve(getenv func(string) string) (*settings, error) {
 	e := environment{getenv: getenv}
@@ -66,10 +92,9 @@ func (a *App) resolve(getenv func(string) string) (*settings, error) {
 	if !slices.Contains([]string{"", "plain", "hash", "off"}, a.Subject) {
 		e.fail("subject is plain, hash or off, not '%s'", a.Subject)
 	}
-	s.queue = e.count("OTEL_BSP_MAX_QUEUE_SIZE", defaultQueue)
-	s.batch = min(s.queue, e.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", defaultBatch))
-	s.delay = e.millis("OTEL_BSP_SCHEDULE_DELAY", defaultDelay)
-	s.patience = e.millis("OTEL_BSP_EXPORT_TIMEOUT", defaultPatience)
+	s.spanQueue, s.logQueue = e.queue("OTEL_BSP_"), e.queue("OTEL_BLRP_")
+	s.spanLimits, s.logLimits = e.limits("OTEL_SPAN_"), e.limits("OTEL_LOGRECORD_")
+	s.patience = e.millis("OTEL_METRIC_EXPORT_TIMEOUT", defaultPatience)
 	s.interval = time.Duration(a.MetricsInterval)
 	if s.interval <= 0 {
 		s.interval = e.millis("OTEL_METRIC_EXPORT_INTERVAL", defaultInterval)
@@ -81,10 +106,10 @@ func (a *App) resolve(getenv func(string) string) (*settings, error) {
 	s.resource = e.resource(attrs)
 	for _, name := range a.Signals {
 		if !slices.ContainsFunc(signals, func(sig signal) bool { return sig.name == name }) {
-			e.fail("signals are traces and metrics, not '%s'", name)
+			e.fail("signals are traces, metrics and logs, not '%s'", name)
 		}
 	}
-	s.traces, s.metrics = e.target(a, signals[0]), e.target(a, signals[1])
+	s.traces, s.metrics, s.logs = e.target(a, traces), e.target(a, metrics), e.target(a, logs)
 	return s, e.err
 }
 
@@ -115,7 +140,7 @@ func (s *settings) key() string {
 	h := sha256.New()
 	h.Write(salt[:])
 	// Texts and numbers only: there is a JSON form.
-	_ = json.NewEncoder(h).Encode([]any{s.traces, s.metrics, s.sampled, s.resource.String(), s.queue, s.batch, s.delay, s.patience, s.interval})
+	_ = json.NewEncoder(h).Encode([]any{s.traces, s.metrics, s.logs, s.sampled, s.resource.String(), s.spanQueue, s.logQueue, s.patience, s.interval})
 	return hex.EncodeToString(h.Sum(nil))
 }
 

@@ -5,11 +5,11 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
@@ -22,7 +22,7 @@ type asked struct {
 }
 
 func ask(r *http.Request) asked {
-	a := asked{method: r.Method, path: r.URL.Path, host: r.Host, scheme: "http", proto: r.ProtoMajor}
+	a := asked{method: r.Method, path: withoutTokens(r.URL.Path), host: r.Host, scheme: "http", proto: r.ProtoMajor}
 	if r.TLS != nil {
 		a.scheme = "https"
 	}
@@ -36,66 +36,66 @@ func ask(r *http.Request) asked {
 
 var protocols = [...]string{"", "1.1", "2", "3"}
 
-// clean returns s as protobuf takes it. One crooked path or user agent would
-// otherwise have the exporter fail with its whole batch.
-func clean(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
-
-// tell writes down what was asked, how it went, and what was decided.
-func (p *passage) tell(aborted bool, code string) {
-	a, x := &p.request, p.x
-	method := knownMethod(a.method)
-	name := method
-	attrs := make([]attribute.KeyValue, 0, 24)
-	add := func(key, value string) {
-		if value != "" {
-			attrs = append(attrs, attribute.String(key, clean(value)))
-		}
-	}
-	add("http.request.method", method)
-	if method == otherMethod {
-		add("http.request.method_original", a.method)
+// tell writes the server span. It says whether it is on its way.
+func (p *passage) tell(took time.Duration, aborted bool, code string) (told bool) {
+	w := p.tracer.record()
+	p.describe(&w, aborted, code)
+	method := methodOf(p.request.method)
+	name := methods[method]
+	switch {
+	case p.route.pattern != "":
+		name = p.route.names[method]
+	case name == otherMethod:
 		name = "HTTP"
 	}
-	add("url.scheme", a.scheme)
-	add("url.path", a.path)
-	attrs = appendServer(attrs, a.host)
-	add("client.address", a.client)
+	began := p.began.UnixNano()
+	return p.tracer.deliver(&w, &head{
+		sc: p.span, parent: p.caller, link: p.link, kind: trace.SpanKindServer, name: name,
+		began: began, ended: began + int64(took), failed: p.status >= 500 || aborted || grpcFault(code),
+	})
+}
+
+// describe writes down what was asked, how it went, and what was decided.
+func (p *passage) describe(w *wire, aborted bool, code string) {
+	a, x := &p.request, p.x
+	method := knownMethod(a.method)
+	w.text("http.request.method", method)
+	if method == otherMethod {
+		w.text("http.request.method_original", a.method)
+	}
+	w.text("url.scheme", a.scheme)
+	w.text("url.path", a.path)
+	w.server(a.host)
+	w.text("client.address", a.client)
 	if a.peer != a.client {
-		add("network.peer.address", a.peer)
+		w.text("network.peer.address", a.peer)
 	}
-	add("network.protocol.version", protocols[min(a.proto, len(protocols)-1)])
-	add("user_agent.original", a.agent)
-	if p.route.pattern != "" {
-		name = p.route.names[methodOf(a.method)]
-		add("http.route", p.route.pattern)
-	}
+	w.text("network.protocol.version", protocols[min(a.proto, len(protocols)-1)])
+	w.text("user_agent.original", a.agent)
+	w.text("http.route", p.route.pattern)
 	if p.status != 0 {
-		attrs = append(attrs, attribute.Int("http.response.status_code", p.status))
+		w.number("http.response.status_code", p.status)
 	}
 	if p.grpc {
-		attrs = appendRPC(attrs, a.path)
+		w.rpc(a.path)
 		n, _ := strconv.Atoi(code)
-		attrs = append(attrs, attribute.Int("rpc.grpc.status_code", n))
+		w.number("rpc.grpc.status_code", n)
 	}
-	add("error.type", p.failure(aborted, code))
-	add("sallyport.route", p.route.label)
-	add("sallyport.issuer", x.Identity.Issuer)
+	w.text("error.type", p.failure(aborted, code))
+	w.text("sallyport.route", p.route.label)
+	w.text("sallyport.issuer", x.Identity.Issuer)
 	if z := decisive(x.Zones); z != nil {
-		add("sallyport.zone", z.Name)
-		add("sallyport.zone.result", z.Result)
-		add("sallyport.zone.source", z.Source)
+		w.text("sallyport.zone", z.Name)
+		w.text("sallyport.zone.result", z.Result)
+		w.text("sallyport.zone.source", z.Source)
 	}
-	add("sallyport.refusal", x.Refusal.Code)
-	add("sallyport.cache.status", x.Cache.Status)
-	add("sallyport.fallback", x.Fallback)
-	add("sallyport.fallback_reason", x.FallbackReason)
+	w.text("sallyport.refusal", x.Refusal.Code)
+	w.text("sallyport.cache.status", x.Cache.Status)
+	w.text("sallyport.cache.reason", x.Cache.Reason)
+	w.text("sallyport.fallback", x.Fallback)
+	w.text("sallyport.fallback_reason", x.FallbackReason)
 	for _, n := range x.Notes {
-		add("sallyport."+n.Key, n.Value)
-	}
-	p.span.SetName(name)
-	p.span.SetAttributes(attrs...)
-	if p.status >= 500 || aborted || grpcFault(code) {
-		p.span.SetStatus(codes.Error, "")
+		w.text("sallyport."+n.Key, n.Value)
 	}
 }
 
@@ -128,14 +128,15 @@ func decisive(zones []exchange.Zone) *exchange.Zone {
 	return tightest
 }
 
-// appendRPC appends what a gRPC path, /service/method, stands for.
-func appendRPC(attrs []attribute.KeyValue, path string) []attribute.KeyValue {
+// rpc writes what a gRPC path, /service/method, stands for.
+func (w *wire) rpc(path string) {
 	service, method, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if !ok {
-		return attrs
+		return
 	}
-	return append(attrs, attribute.String("rpc.system", "grpc"),
-		attribute.String("rpc.service", clean(service)), attribute.String("rpc.method", clean(method)))
+	w.text("rpc.system", "grpc")
+	w.text("rpc.service", service)
+	w.text("rpc.method", method)
 }
 
 func isGRPC(r *http.Request) bool {

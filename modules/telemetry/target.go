@@ -4,25 +4,31 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
 // signal is one of OpenTelemetry's kinds of data.
-type signal struct{ name, path string }
+type signal struct{ name, path, method string }
 
-var signals = []signal{{"traces", "/v1/traces"}, {"metrics", "/v1/metrics"}}
+var (
+	traces  = signal{"traces", "/v1/traces", "/opentelemetry.proto.collector.trace.v1.TraceService/Export"}
+	metrics = signal{"metrics", "/v1/metrics", "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"}
+	logs    = signal{"logs", "/v1/logs", "/opentelemetry.proto.collector.logs.v1.LogsService/Export"}
+	signals = []signal{traces, metrics, logs}
+)
 
 // target is where and how one signal is delivered: the block and the
 // environment, read together and checked before anything starts.
@@ -120,9 +126,9 @@ func (e *environment) gzip(text string) bool {
 	return text == "gzip"
 }
 
-// client is an HTTP client that authorizes each export with what the headers
+// http is a client that authorizes each export with what the headers
 // file says by then.
-func (t *target) client() (*http.Client, error) {
+func (t *target) http() (*http.Client, error) {
 	conf, err := t.TLS.load()
 	if err != nil {
 		return nil, err
@@ -142,27 +148,35 @@ func (t *target) credentials() (credentials.TransportCredentials, grpc.DialOptio
 	return credentials.NewTLS(conf), each, err
 }
 
-func (t *target) spanExporter() (sdktrace.SpanExporter, error) {
+// client speaks OTLP for traces and, at another path or by another method, for
+// logs: the messages of the two have the same layout around their records.
+func (t *target) client(sig signal) (otlptrace.Client, error) {
 	if !t.GRPC {
-		client, err := t.client()
+		client, err := t.http()
 		if err != nil {
 			return nil, err
 		}
-		return otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(t.URL), otlptracehttp.WithHTTPClient(client),
-			otlptracehttp.WithTimeout(t.Timeout), otlptracehttp.WithHeaders(nil), otlptracehttp.WithCompression(pick(t.Gzip, otlptracehttp.GzipCompression, otlptracehttp.NoCompression)))
+		return otlptracehttp.NewClient(otlptracehttp.WithEndpointURL(t.URL), otlptracehttp.WithHTTPClient(client),
+			otlptracehttp.WithTimeout(t.Timeout), otlptracehttp.WithHeaders(nil), otlptracehttp.WithCompression(pick(t.Gzip, otlptracehttp.GzipCompression, otlptracehttp.NoCompression))), nil
 	}
 	creds, auth, err := t.credentials()
 	if err != nil {
 		return nil, err
 	}
+	method := grpc.WithUnaryInterceptor(func(ctx context.Context, _ string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		return invoke(ctx, sig.method, req, reply, cc, opts...)
+	})
 	options := []otlptracegrpc.Option{otlptracegrpc.WithTLSCredentials(creds), otlptracegrpc.WithEndpointURL(t.URL),
-		otlptracegrpc.WithTimeout(t.Timeout), otlptracegrpc.WithHeaders(nil), otlptracegrpc.WithDialOption(auth)}
-	return otlptracegrpc.New(context.Background(), append(options, otlptracegrpc.WithCompressor(pick(t.Gzip, "gzip", "")))...)
+		otlptracegrpc.WithTimeout(t.Timeout), otlptracegrpc.WithHeaders(nil), otlptracegrpc.WithDialOption(auth, method)}
+	if t.compressionSaid() {
+		options = append(options, otlptracegrpc.WithCompressor(pick(t.Gzip, "gzip", "")))
+	}
+	return otlptracegrpc.NewClient(options...), nil
 }
 
 func (t *target) metricExporter() (sdkmetric.Exporter, error) {
 	if !t.GRPC {
-		client, err := t.client()
+		client, err := t.http()
 		if err != nil {
 			return nil, err
 		}
@@ -175,7 +189,21 @@ func (t *target) metricExporter() (sdkmetric.Exporter, error) {
 	}
 	options := []otlpmetricgrpc.Option{otlpmetricgrpc.WithTLSCredentials(creds), otlpmetricgrpc.WithEndpointURL(t.URL),
 		otlpmetricgrpc.WithTimeout(t.Timeout), otlpmetricgrpc.WithHeaders(nil), otlpmetricgrpc.WithDialOption(auth)}
-	return otlpmetricgrpc.New(context.Background(), append(options, otlpmetricgrpc.WithCompressor(pick(t.Gzip, "gzip", "")))...)
+	if t.compressionSaid() {
+		options = append(options, otlpmetricgrpc.WithCompressor(pick(t.Gzip, "gzip", "")))
+	}
+	return otlpmetricgrpc.New(context.Background(), options...)
+}
+
+// compressionSaid says that the exporters must be told: those over gRPC log a
+// complaint about being told of no compression, and without it read the
+// environment, which the block may have overruled.
+func (t *target) compressionSaid() bool {
+	said := t.Gzip
+	for _, of := range []string{"", "TRACES_", "METRICS_"} {
+		said = said || os.Getenv("OTEL_EXPORTER_OTLP_"+of+"COMPRESSION") != ""
+	}
+	return said
 }
 
 func pick[T any](yes bool, one, other T) T {
