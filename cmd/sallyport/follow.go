@@ -101,6 +101,7 @@ func (f *follower) look(now time.Time) {
 		f.retry = 0
 	}
 	f.running = text
+	f.log().Info("the configuration file has changed") // audit reads this line
 	if err := caddy.Load(text, false); err != nil {
 		f.retry = min(max(2*f.retry, firstRetry), lastRetry)
 		f.after = now.Add(f.retry)

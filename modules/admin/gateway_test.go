@@ -60,7 +60,6 @@ func (g *gateway) caddyfile(greeting string) string {
 		sink file %s
 		spool %s
 		node gw
-		admin unix/%s
 	}
 }
 http://%s {
@@ -68,12 +67,11 @@ http://%s {
 	handle_path /admin/* {
 		respond "NAMED"
 		admin_api {
-			upstream unix/%s
 			permit debug ops
 		}
 	}
 	respond %s
-}`, g.socket, g.sink, g.dir, g.socket, g.front, g.socket, greeting)
+}`, g.socket, g.sink, g.dir, g.front, greeting)
 }
 
 func (g *gateway) json(greeting string) []byte {

@@ -33,8 +33,8 @@ func init() { caddy.RegisterModule(new(Handler)) }
 // It decides who may pass no more than a reverse proxy does: put `jwt` or
 // client certificates in front of it.
 type Handler struct {
-	// Upstream is the admin endpoint, as Caddy writes addresses. Default:
-	// CADDY_ADMIN, or Caddy's default.
+	// Upstream is the admin endpoint, as Caddy writes addresses. Default: that
+	// of the configuration.
 	Upstream string `json:"upstream,omitempty"`
 
 	// Permits open areas that are closed to everybody else.
@@ -75,7 +75,7 @@ func (h *Handler) Provision(ctx caddy.Context) (err error) {
 			return fmt.Errorf("admin_api: unknown area '%s'; the areas are: %s", p.Area, strings.Join(areas, ", "))
 		}
 	}
-	if h.api, err = audit.NewAdminAPI(h.Upstream); err != nil {
+	if h.api, err = audit.NewAdminAPI(audit.AdminAddress(ctx, h.Upstream)); err != nil {
 		return fmt.Errorf("admin_api: %w", err)
 	}
 	v, err := ctx.App("sallyport_audit")

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -61,6 +62,28 @@ func NewAdminAPI(address string) (*AdminAPI, error) {
 		base = "http://127.0.0.1"
 	}
 	return &AdminAPI{Client: &http.Client{Transport: t}, Base: base}, nil
+}
+
+// AdminAddress is address, or where the configuration being provisioned has
+// its admin endpoint; empty where that says nothing either. Caddy tells its
+// modules everything about their configuration but this.
+func AdminAddress(ctx caddy.Context, address string) string {
+	if address != "" {
+		return address
+	}
+	cfg := reflect.Indirect(reflect.ValueOf(ctx).FieldByName("cfg"))
+	if !cfg.IsValid() {
+		return ""
+	}
+	settings := reflect.Indirect(cfg.FieldByName("Admin"))
+	if !settings.IsValid() {
+		return ""
+	}
+	listen, err := caddy.NewReplacer().ReplaceOrErr(settings.FieldByName("Listen").String(), true, true)
+	if err != nil {
+		return "" // Caddy refuses the configuration for it
+	}
+	return listen
 }
 
 // Config returns the active configuration. It waits while one is being loaded.

@@ -54,7 +54,7 @@ type App struct {
 	Checkpoint Checkpoint `json:"checkpoint,omitzero"`
 
 	// Admin is the address of Caddy's admin endpoint, from which each new
-	// configuration is read back. Default: CADDY_ADMIN, or Caddy's default.
+	// configuration is read back. Default: that of the configuration.
 	Admin string `json:"admin,omitempty"`
 
 	// Granted records each caller that a guard lets in, as it records those

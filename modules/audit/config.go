@@ -22,7 +22,7 @@ const configTimeout = 10 * time.Second
 // followConfig has every configuration that starts compared with the one
 // before it, whoever loaded it: the API, a file, --watch or a signal.
 func (a *App) followConfig(ctx caddy.Context) error {
-	api, err := NewAdminAPI(a.Admin)
+	api, err := NewAdminAPI(AdminAddress(ctx, a.Admin))
 	if err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
