@@ -65,7 +65,7 @@ func (a *App) configured() bool {
 }
 
 func sinkFromEnv() *SinkConfig {
-	s := &HTTPSink{URL: "{env." + envURL + "}"}
+	s := &HTTPSink{Web: Web{URL: "{env." + envURL + "}"}}
 	if os.Getenv(envToken) != "" || os.Getenv(envToken+"_FILE") != "" {
 		s.Token = "{env." + envToken + "}"
 	}

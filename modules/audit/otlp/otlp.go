@@ -3,13 +3,9 @@
 package otlp
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -22,28 +18,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sallyport-gateway/sallyport/modules/audit"
-	"github.com/sallyport-gateway/sallyport/modules/secret"
-	"github.com/sallyport-gateway/sallyport/modules/syntax"
 )
 
 func init() { caddy.RegisterModule(new(Sink)) }
 
 // Sink posts log records to a collector.
 type Sink struct {
-	// URL is the collector's logs endpoint, such as
+	// Web is the collector: its URL is the logs endpoint, such as
 	// https://collector:4318/v1/logs. Without a path `/v1/logs` is added.
-	URL string `json:"url,omitempty"`
-
-	// Token is a bearer token, as `{env.X}` or `{file.X}`. Default: none.
-	Token string `json:"token,omitempty"`
-
-	// Insecure allows plain HTTP to another host than this one.
-	Insecure bool `json:"insecure,omitempty"`
-
-	audit.TLS
-
-	url, token string
-	client     *http.Client
+	audit.Web
 }
 
 // CaddyModule returns the Caddy module information.
@@ -52,37 +35,7 @@ func (*Sink) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision resolves the address; it connects to nothing.
-func (s *Sink) Provision(caddy.Context) error {
-	raw, err := secret.Resolve(s.URL)
-	if err != nil {
-		return fmt.Errorf("otlp sink: url: %w", err)
-	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("otlp sink: url '%s' is no http or https address", raw)
-	}
-	if u.Scheme == "http" && !s.Insecure && !audit.Loopback(u.Hostname()) {
-		return fmt.Errorf("otlp sink: '%s' would send events in clear text to another host; use https, or write 'insecure'", raw)
-	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/v1/logs"
-	}
-	s.url = u.String()
-	if s.Token != "" {
-		if s.token, err = secret.Resolve(s.Token); err != nil {
-			return fmt.Errorf("otlp sink: token: %w", err)
-		}
-	}
-	conf, err := s.TLS.Config()
-	if err != nil {
-		return fmt.Errorf("otlp sink: %w", err)
-	}
-	s.client = &http.Client{
-		Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: conf, MaxIdleConnsPerHost: 1, IdleConnTimeout: 90 * time.Second},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	return nil
-}
+func (s *Sink) Provision(ctx caddy.Context) error { return s.Open("otlp", "/v1/logs", ctx.Logger()) }
 
 // Deliver posts the batch as one export request.
 func (s *Sink) Deliver(ctx context.Context, batch audit.Batch) error {
@@ -90,28 +43,11 @@ func (s *Sink) Deliver(ctx context.Context, batch audit.Batch) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
+	answer, err := s.Post(ctx, body, http.Header{"Content-Type": {"application/x-protobuf"}})
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("User-Agent", "Sallyport")
-	if s.token != "" {
-		req.Header.Set("Authorization", "Bearer "+s.token)
-	}
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if err := audit.Judge(resp); err != nil {
-		return err
-	}
-	return partial(text)
+	return partial(answer)
 }
 
 // partial finds out whether a collector that said yes left records out. The
@@ -155,14 +91,6 @@ func text(s string) *common.AnyValue {
 	return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: s}}
 }
 
-// Cleanup closes idle connections.
-func (s *Sink) Cleanup() error {
-	if s.client != nil {
-		s.client.CloseIdleConnections()
-	}
-	return nil
-}
-
 // UnmarshalCaddyfile sets up the sink. Syntax:
 //
 //	otlp <url> {
@@ -172,15 +100,7 @@ func (s *Sink) Cleanup() error {
 //		cert <file>
 //		key <file>
 //	}
-func (s *Sink) UnmarshalCaddyfile(d *caddyfile.Dispenser) (err error) {
-	d.Next()
-	if s.URL, err = syntax.One(d, "a url"); err != nil {
-		return err
-	}
-	return syntax.Block(d, "sink otlp", append(s.TLS.Options(),
-		syntax.Option{Name: "token", Read: syntax.Text(&s.Token)},
-		syntax.Option{Name: "insecure", Read: syntax.Flag(&s.Insecure)})...)
-}
+func (s *Sink) UnmarshalCaddyfile(d *caddyfile.Dispenser) error { return s.Read(d, "otlp") }
 
 var (
 	_ caddy.Provisioner     = (*Sink)(nil)

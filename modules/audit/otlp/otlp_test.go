@@ -40,7 +40,7 @@ func TestDeliver(t *testing.T) {
 		_, _ = w.Write(answer)
 	}))
 	defer far.Close()
-	s := &Sink{URL: far.URL, Token: "t0p"}
+	s := &Sink{Web: audit.Web{URL: far.URL, Token: "t0p"}}
 	if err := s.Provision(caddy.Context{}); err != nil {
 		t.Fatal(err)
 	}
