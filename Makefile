@@ -85,3 +85,8 @@ soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood o
 	SALLYPORT_SOAK=1 SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 -v -timeout 60m ./modules/jwtauth/... | \
 		grep -vE '^ *(=== |--- PASS|[{])'
 	.tools/fuzz.sh $(SOAKFUZZ) modules/jwtauth
+
+.PHONY: rolling
+rolling: build ## the long form of the tests of reloads and restarts: 100,000 requests over restarts, 300 reloads of each kind
+	SALLYPORT=$(CURDIR)/$(BINARY) SALLYPORT_ROLLING=100000 SALLYPORT_RELOADS=300 \
+		go test -v -count=1 -timeout 30m ./modules/handover ./test/rolling

@@ -21,6 +21,7 @@ var level = map[string]int{
 	"test/port":                    2,
 	"caddyfiles":                   8,
 	"modules/standard":             8,
+	"modules/handover":             7,
 	"modules/health":               7,
 	"modules/admin":                7,
 	"modules/audit":                6,

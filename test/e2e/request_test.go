@@ -119,6 +119,9 @@ func (s *story) send(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
+	if res.Close {
+		res.Header.Set("Connection", "close") // which Go's client takes away
+	}
 	a := answer{res.StatusCode, res.Header, res.Trailer, string(body), time.Since(began)}
 	return a, described(a)
 }

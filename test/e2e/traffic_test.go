@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -23,7 +22,6 @@ type traffic struct {
 	mu       sync.Mutex // guards the fields below
 	tally    map[string]int
 	answered int
-	again    int           // requests that were sent a second time
 	more     chan struct{} // closed at the next answer
 }
 
@@ -37,10 +35,6 @@ func (s *story) traffic(args []string) error {
 		s.load1.stop()
 		t := s.load1
 		s.tally, s.load1 = t.tally, nil
-		s.ts.Logf("%v, %d of %d asked twice", t.tally, t.again, t.answered)
-		if t.again > 5 && t.again*100 > t.answered {
-			return fmt.Errorf("%d of %d requests were closed on before an answer began", t.again, t.answered)
-		}
 		return nil
 	case len(args) == 2 && args[0] == "more" && s.load1 != nil:
 		n, err := strconv.Atoi(args[1])
@@ -69,16 +63,6 @@ func (t *traffic) call(s *story, c *call, deadline time.Time) {
 			return
 		}
 		a, err := s.send(c)
-		if err != nil && c.method == http.MethodGet && !ended(t) {
-			// Caddy opens a new listening socket for each configuration and
-			// closes the old one with whatever the kernel has queued on it, so
-			// a fresh connection can be reset. Like any client, ask again
-			// (RFC 9110, 9.2.2), but count it: see the README.
-			a, err = s.send(c)
-			t.mu.Lock()
-			t.again++
-			t.mu.Unlock()
-		}
 		t.count(a, err)
 	}
 }

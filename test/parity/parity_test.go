@@ -37,6 +37,7 @@ var words = []word{
 	{name: "breaker_proxy", room: "breaker", handlers: []string{"breaker"}, stories: "breaker"},
 	{name: "cache", room: "cache", handlers: []string{"http_cache"}},
 	{name: "certificate", room: "certificate"},
+	{name: "handover", room: "handover", stories: "reload"},
 	{name: "health", room: "health", handlers: []string{"health"}},
 	{name: "jwt", room: "jwtauth", handlers: []string{"jwt", "jwt_metadata"}},
 	{name: "problem", room: "reject", handlers: []string{"problem"}},

@@ -43,6 +43,18 @@ http://:{$PORT} {
 	error "broken" 507
 }
 `, "/", 507},
+	{"handover", `{
+	servers {
+		listener_wrappers {
+			handover
+		}
+	}
+}
+
+http://:{$PORT} {
+	respond "in" 206
+}
+`, "/", 206},
 	{"health", `http://:{$PORT} {
 	health
 }
