@@ -52,6 +52,7 @@ var cores = []string{
 	"modules/cache/store",
 	"modules/cache/freshness",
 	"modules/breaker/circuit",
+	"modules/breaker/wire",
 }
 
 // reasons says, for each level, why nothing at or below it may import it.

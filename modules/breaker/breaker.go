@@ -54,6 +54,11 @@ type Handler struct {
 	// Hedge sends slow requests to a second upstream. Default: none.
 	Hedge *Hedge `json:"hedge,omitempty"`
 
+	// Direct says whether plain requests to cleartext HTTP/1.1 upstreams are sent
+	// and read on their own goroutine, which costs less, or all by the proxy's
+	// transport: `on` or `off`. Default: `on`.
+	Direct string `json:"direct,omitempty"`
+
 	// Fallbacks are tried in order when the bridge refuses a request or no
 	// upstream could be reached. Default: an error, with status 503 where the
 	// bridge refuses.
@@ -132,6 +137,9 @@ func (h *Handler) fill() error {
 		if err := h.Concurrency.check(); err != nil {
 			return fmt.Errorf("concurrency: %w", err)
 		}
+	}
+	if err := checkDirect(h.Direct); err != nil {
+		return err
 	}
 	if h.RetryBudget == nil {
 		h.RetryBudget = new(RetryBudget)

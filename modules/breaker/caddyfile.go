@@ -31,6 +31,7 @@ func init() {
 //		}
 //		retry_budget <share> [<n>/s]|off
 //		hedge <duration>
+//		direct on|off
 //		fallback respond <body>|<status> [<status>] {
 //			header <name> <value>
 //		}
@@ -70,7 +71,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 }
 
 // ours are the subdirectives that are not reverse_proxy's.
-var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "hedge", "fallback"}
+var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "hedge", "direct", "fallback"}
 
 // split takes our segments out of d and leaves it at the start of the rest.
 func split(d *caddyfile.Dispenser) (own []caddyfile.Segment, err error) {
@@ -119,6 +120,8 @@ func (h *Handler) readOwn(helper httpcaddyfile.Helper, own []caddyfile.Segment) 
 		case "hedge":
 			h.Hedge = new(Hedge)
 			err = syntax.Duration(&h.Hedge.After)(d)
+		case "direct":
+			err = syntax.Choice(&h.Direct, "on", "off")(d)
 		case "fallback":
 			err = h.readFallback(helper, d)
 		}

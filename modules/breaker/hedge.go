@@ -102,7 +102,7 @@ func (t *Transport) dispatch(x *crossing, req *http.Request, now time.Time, arri
 	try := x.begin(req, now)
 	try.cancel = cancel
 	go func() {
-		res, err := t.inner.RoundTrip(req)
+		res, err := t.send(req)
 		if err == nil && ctx.Err() != nil {
 			_ = res.Body.Close() // it came when nobody waited for it any more
 		}

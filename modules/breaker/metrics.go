@@ -35,7 +35,12 @@ var (
 	hedgesTotal = counter("hedges_total",
 		"Second attempts for slow requests, by whether they won, and those that the retry budget refused.",
 		"breaker", "result")
-	droppedTotal = prometheus.NewCounter(prometheus.CounterOpts{
+	sendsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "sallyport", Subsystem: "breaker", Name: "sends_total",
+		Help: "Requests sent to upstreams: directly, on the request's own goroutine, or by the proxy's stock transport.",
+	}, []string{"path"})
+	sentDirect, sentStock = sendsTotal.WithLabelValues("direct"), sendsTotal.WithLabelValues("stock")
+	droppedTotal          = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport", Subsystem: "breaker", Name: "announcements_dropped_total",
 		Help: "Changes of state that were not logged or reported because too many came at once.",
 	})
@@ -119,5 +124,5 @@ func (a *App) collectRoutes(ch chan<- prometheus.Metric) {
 }
 
 func (a *App) register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, retriesTotal, hedgesTotal, droppedTotal)
+	return instrument.Register(reg, a, resultsTotal, transitionsTotal, refusedTotal, probesTotal, fallbacksTotal, retriesTotal, hedgesTotal, sendsTotal, droppedTotal)
 }

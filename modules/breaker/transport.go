@@ -12,6 +12,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/sallyport-gateway/sallyport/modules/breaker/wire"
 )
 
 // Transport records how each attempt of an upstream ended. It is put around the
@@ -20,8 +22,10 @@ type Transport struct {
 	// InnerRaw is the transport that sends. Default: `http`.
 	InnerRaw json.RawMessage `json:"inner,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
 
-	inner http.RoundTripper
-	h     *Handler
+	inner  http.RoundTripper
+	h      *Handler
+	direct *wire.Transport             // nil where it is switched off or not exact
+	http   *reverseproxy.HTTPTransport // inner, where direct is set
 }
 
 // CaddyModule returns the Caddy module information.
@@ -40,12 +44,13 @@ func (t *Transport) Provision(ctx caddy.Context) (err error) {
 	if t.InnerRaw == nil {
 		t.InnerRaw = json.RawMessage(`{"protocol":"http"}`)
 	}
+	raw := t.InnerRaw // loading forgets it
 	mod, err := ctx.LoadModule(t, "InnerRaw")
 	if err != nil {
 		return fmt.Errorf("load transport: %w", err)
 	}
 	t.inner = mod.(http.RoundTripper)
-	return nil
+	return t.provisionDirect(raw)
 }
 
 // RoundTrip sends the request and sees to it that its lease ends.
@@ -64,7 +69,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return t.race(x, req, now)
 	}
 	try := x.begin(req, now)
-	res, err := t.inner.RoundTrip(req)
+	res, err := t.send(req)
 	if err == nil && !x.clock.reached() {
 		_ = res.Body.Close() // nobody waits for it any more
 		err = errDeadline

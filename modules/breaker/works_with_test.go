@@ -32,8 +32,13 @@ func TestWorksWithActiveHealthChecks(t *testing.T) {
 		t.Errorf("health checks counted: %s, %+v", c.State, c.Counts)
 	}
 	// The check failed, so that the proxy has no upstream, and nobody waits.
-	if res, _ := serve(t, h).get(t, "/"); res.StatusCode != 503 {
-		t.Errorf("an unhealthy upstream got a request: %d", res.StatusCode)
+	s := serve(t, h)
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		if res, _ := s.get(t, "/"); res.StatusCode == 503 {
+			break
+		} else if time.Since(began) > time.Minute {
+			t.Fatalf("an unhealthy upstream gets requests: %d", res.StatusCode)
+		}
 	}
 }
 

@@ -70,7 +70,7 @@ func bench(binary, duration string) error {
 		return err
 	}
 	fmt.Printf("%s connections for %s\n%-8s %12s %12s %12s %16s\n", callers, duration, "", "requests/s", "p50", "p99", "CPU a request")
-	for _, path := range []string{"/bare", "/chain"} {
+	for _, path := range []string{"/bare", "/stock", "/direct", "/chain"} {
 		gateway := stage.Gateway{
 			Binary: binary, Dir: dir, Config: config, Log: filepath.Join(dir, "log"),
 			Env: []string{"HOME=" + dir, "UPSTREAM=" + upstream.Addr, "ISSUER=" + issuer.URL(), "SINK=http://" + upstream.Addr + "/"},

@@ -1,0 +1,60 @@
+package wire
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// BenchmarkRoundTrip sends small GETs over one kept connection; net/http's own
+// transport is the peer. Both ends run in this process: the difference is what
+// counts.
+func BenchmarkRoundTrip(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				buf := make([]byte, 4096)
+				for {
+					if _, err := c.Read(buf); err != nil {
+						return
+					}
+					if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 13\r\n\r\nhello, world!"); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	base := dialer()
+	pool := NewPool(8, time.Minute)
+	defer pool.Close()
+	for _, c := range []struct {
+		name string
+		rt   http.RoundTripper
+	}{{"wire", New(base, pool)}, {"net-http", base}} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			req := request("GET", "/orders/1", nil, "Accept: */*", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "Accept-Encoding: gzip", "User-Agent: bench")
+			req.URL.Host = l.Addr().String()
+			for b.Loop() {
+				res, err := c.rt.RoundTrip(req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, res.Body)
+				_ = res.Body.Close()
+			}
+		})
+	}
+}

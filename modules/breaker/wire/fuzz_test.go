@@ -1,0 +1,99 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// FuzzAnswers gives the same bytes to net/http's transport and to this one.
+func FuzzAnswers(f *testing.F) {
+	for _, s := range []string{ok, "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" + ok, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: v\r\n\r\n",
+		"HTTP/1.0 200 OK\r\n\r\nend", "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + zipped("hello")} {
+		f.Add([]byte(s), "GET")
+		f.Add([]byte(s), "HEAD")
+	}
+	f.Fuzz(func(t *testing.T, answer []byte, method string) {
+		if method != "GET" && method != "HEAD" && method != "POST" {
+			method = "GET"
+		}
+		if bytes.Contains(answer, []byte(" 101")) || bytes.Contains(answer, []byte("RESET")) {
+			t.Skip() // upgrades are not done here
+		}
+		both(t, true, []func() *http.Request{func() *http.Request { return request(method, "/", nil) }}, string(answer))
+	})
+}
+
+// FuzzRequests lets both send the same request.
+func FuzzRequests(f *testing.F) {
+	f.Add("GET", "/a?b=c", "shop.example", "X-A", "1", "", false)
+	f.Add("POST", "/", "[::1]:80", "Connection", "close", "body", true)
+	f.Add("PUT", "//x/%2f", "", "Accept-Encoding", "br", "body", false)
+	f.Fuzz(func(t *testing.T, method, target, host, name, value, body string, chunked bool) {
+		make := func() *http.Request {
+			req, err := http.NewRequest(method, "http://x/", nil)
+			if err != nil {
+				return nil
+			}
+			req.Host = host
+			req.URL.Path, req.URL.RawQuery, _ = strings.Cut(target, "?")
+			req.Header[name] = []string{value}
+			if body != "" {
+				req.Body, req.ContentLength = nopBody{strings.NewReader(body)}, int64(len(body))
+				if chunked {
+					req.ContentLength = -1
+				}
+			}
+			return req
+		}
+		req := make()
+		if req == nil {
+			t.Skip()
+		}
+		if !New(dialer(), NewPool(1, 0)).Does(req) {
+			t.Skip()
+		}
+		both(t, false, []func() *http.Request{make}, ok)
+	})
+}
+
+type nopBody struct{ *strings.Reader }
+
+func (nopBody) Close() error { return nil }
+
+// TestManyCallersShareOnePool has callers that stay, leave and read half, and
+// looks for answers in the wrong hands.
+func TestManyCallersShareOnePool(t *testing.T) {
+	o := newOrigin(t, false)
+	o.echo = true
+	pool := NewPool(8, time.Minute)
+	defer pool.Close()
+	rt := New(dialer(), pool)
+	var all sync.WaitGroup
+	for caller := range 16 {
+		all.Go(func() {
+			for i := range 60 {
+				want := fmt.Sprintf("/%d/%d", caller, i)
+				req := to(o.Addr().String(), request("GET", want, nil))
+				res, err := rt.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got := bytes.NewBuffer(nil)
+				if i%7 == 3 {
+					_, _ = got.ReadFrom(&oneByte{res.Body})
+				} else if _, err = got.ReadFrom(res.Body); err != nil || got.String() != want {
+					t.Errorf("got %q, %v; want %q", got, err, want)
+				}
+				_ = res.Body.Close()
+			}
+		})
+	}
+	all.Wait()
+}

@@ -1,0 +1,124 @@
+package wire
+
+import (
+	"sync"
+	"time"
+)
+
+// checkEvery is how often idle connections are looked at: those that the
+// upstream has closed would else hold a descriptor until they are too old.
+const checkEvery = 15 * time.Second
+
+// Pool keeps idle connections. Several transports may share one, so that a new
+// configuration goes on with the connections of the old one.
+type Pool struct {
+	perHost int
+	ttl     time.Duration // zero: no limit
+
+	mu     sync.Mutex
+	idle   map[string][]*conn // by host, the one used last at the end
+	timer  *time.Timer        // nil while nothing is idle
+	closed bool
+}
+
+// NewPool returns a pool that keeps up to perHost connections a host, each for
+// ttl at most.
+func NewPool(perHost int, ttl time.Duration) *Pool {
+	return &Pool{perHost: perHost, ttl: ttl, idle: map[string][]*conn{}}
+}
+
+// take returns the connection that was used last, if there is one fit for use.
+func (p *Pool) take(host string) *conn {
+	for {
+		c := p.pop(host)
+		if c == nil {
+			return nil
+		}
+		if p.fit(c, time.Now()) {
+			c.reused = true
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+func (p *Pool) pop(host string) *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.idle[host]
+	if len(list) == 0 {
+		return nil
+	}
+	c := list[len(list)-1]
+	list[len(list)-1] = nil
+	p.idle[host] = list[:len(list)-1]
+	return c
+}
+
+func (p *Pool) fit(c *conn, now time.Time) bool {
+	return (p.ttl == 0 || now.Sub(c.since) < p.ttl) && !c.stale()
+}
+
+func (p *Pool) put(c *conn) {
+	c.since, c.uploaded, c.stop = time.Now(), nil, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.idle[c.host]
+	if p.closed || len(list) >= p.perHost {
+		_ = c.Close()
+		return
+	}
+	p.idle[c.host] = append(list, c)
+	if p.timer == nil {
+		p.timer = time.AfterFunc(p.period(), p.sweep)
+	}
+}
+
+func (p *Pool) period() time.Duration {
+	if p.ttl == 0 {
+		return checkEvery
+	}
+	return min(p.ttl, checkEvery)
+}
+
+// sweep closes what is too old or was closed by the upstream.
+func (p *Pool) sweep() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, left := time.Now(), 0
+	for host, list := range p.idle {
+		kept := list[:0]
+		for _, c := range list {
+			if p.fit(c, now) {
+				kept = append(kept, c)
+			} else {
+				_ = c.Close()
+			}
+		}
+		clear(list[len(kept):])
+		if p.idle[host] = kept; len(kept) == 0 {
+			delete(p.idle, host)
+		}
+		left += len(kept)
+	}
+	p.timer = nil
+	if left > 0 && !p.closed {
+		p.timer = time.AfterFunc(p.period(), p.sweep)
+	}
+}
+
+// Close closes what is idle, and what is given back later.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, list := range p.idle {
+		for _, c := range list {
+			_ = c.Close()
+		}
+	}
+	clear(p.idle)
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+}
