@@ -34,6 +34,7 @@ var inForce = prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "sallyport", N
 // follower keeps the running configuration what a file says. It is what
 // `run --watch` does here: Caddy's own watcher stops for good at the first file
 // that it cannot read or adapt, and does not see a change made while it starts.
+// It says what Caddy's says: the audit room, and operators, look for that.
 type follower struct {
 	file, adapter string
 	running       []byte // what was loaded last, as JSON
@@ -90,28 +91,29 @@ func (f *follower) look(now time.Time) {
 	text, err := f.read()
 	switch {
 	case err != nil:
-		f.refused("the configuration file cannot be used; the running configuration stays", err)
+		f.refused("unable to load latest config", err)
 		return
 	case bytes.Equal(text, f.running) && f.retry == 0:
 		f.accepted()
 		return
 	case bytes.Equal(text, f.running) && now.Before(f.after):
 		return
-	case !bytes.Equal(text, f.running):
+	case bytes.Equal(text, f.running):
+		f.log().Info("trying the config file again")
+	default:
 		f.retry = 0
+		f.log().Info("config file changed; reloading")
 	}
 	f.running = text
-	f.log().Info("the configuration file has changed") // audit reads this line
 	if err := caddy.Load(text, false); err != nil {
 		f.retry = min(max(2*f.retry, firstRetry), lastRetry)
 		f.after = now.Add(f.retry)
 		f.said = ""
-		f.refused("the configuration file was refused; the running configuration stays", err, zap.Duration("retry_after", f.retry))
+		f.refused("applying latest config", err, zap.Duration("retry_after", f.retry))
 		return
 	}
 	f.retry = 0
 	f.accepted()
-	f.log().Info("the configuration file is in force")
 }
 
 func (f *follower) accepted() {
@@ -129,7 +131,7 @@ func (f *follower) refused(what string, err error, more ...zap.Field) {
 }
 
 func (f *follower) log() *zap.Logger {
-	return caddy.Log().Named("watcher").With(zap.String("file", f.file))
+	return caddy.Log().Named("watcher").With(zap.String("config_file", f.file))
 }
 
 // read returns what the file says, as JSON.

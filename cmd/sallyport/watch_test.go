@@ -86,7 +86,7 @@ func TestWatchFollowsAMountedConfigMap(t *testing.T) {
 	becomes("/", "two")
 	becomes("/metrics", "sallyport_config_file_in_force 1")
 	version("ccc", "http://"+site+" {\n\tbogus\n}\n")
-	says("the configuration file cannot be used")
+	says("unable to load latest config")
 	becomes("/", "two")
 	becomes("/metrics", "sallyport_config_file_in_force 0")
 	version("dddd", page("three"))

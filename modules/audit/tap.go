@@ -86,19 +86,17 @@ type meaning struct {
 // lines are those that tell something, as Caddy 2.11 writes them, and our own
 // follower of --watch.
 var lines = map[line]meaning{
-	{"admin.api", "received request"}:                                                     {AdminSeen, ""},
-	{"admin.api", "request error"}:                                                        {AdminFailed, ""},
-	{"watcher", "config file changed; reloading"}:                                         {"", sourceWatch},
-	{"watcher", "unable to load latest config"}:                                           {ConfigRefused, sourceWatch},
-	{"watcher", "applying latest config"}:                                                 {ConfigRefused, sourceWatch},
-	{"watcher", "the configuration file has changed"}:                                     {"", sourceWatch},
-	{"watcher", "the configuration file cannot be used; the running configuration stays"}: {ConfigRefused, sourceWatch},
-	{"watcher", "the configuration file was refused; the running configuration stays"}:    {ConfigRefused, sourceWatch},
-	{"", "reloading config from last-known source"}:                                       {"", sourceSignal},
-	{"", "failed to reload config from file"}:                                             {ConfigRefused, sourceSignal},
-	{"config_loader", "applying dynamically-loaded config"}:                               {"", sourceLoader},
-	{"config_loader", "failed to run dynamically-loaded config"}:                          {ConfigRefused, sourceLoader},
-	{"config_loader", "failed loading dynamic config; will retry"}:                        {ConfigRefused, sourceLoader},
+	{"admin.api", "received request"}:                              {AdminSeen, ""},
+	{"admin.api", "request error"}:                                 {AdminFailed, ""},
+	{"watcher", "config file changed; reloading"}:                  {"", sourceWatch},
+	{"watcher", "trying the config file again"}:                    {"", sourceWatch},
+	{"watcher", "unable to load latest config"}:                    {ConfigRefused, sourceWatch},
+	{"watcher", "applying latest config"}:                          {ConfigRefused, sourceWatch},
+	{"", "reloading config from last-known source"}:                {"", sourceSignal},
+	{"", "failed to reload config from file"}:                      {ConfigRefused, sourceSignal},
+	{"config_loader", "applying dynamically-loaded config"}:        {"", sourceLoader},
+	{"config_loader", "failed to run dynamically-loaded config"}:   {ConfigRefused, sourceLoader},
+	{"config_loader", "failed loading dynamic config; will retry"}: {ConfigRefused, sourceLoader},
 }
 
 // Write reports what the line tells, unless it is of one of our own requests.
