@@ -23,7 +23,7 @@ build: ## build bin/sallyport
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus amtool=prometheus-alertmanager
+	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose
 	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./...
@@ -67,9 +67,24 @@ bench: build ## measure the chain against a bare reverse_proxy, in memory and un
 	go test -run '^$$' -bench . ./test/bench
 	go run ./test/bench/wrk $(BINARY)
 
+# The image's name, and the image that it is built in.
+IMAGE ?= sallyport:local
+BUILDER_IMAGE ?= golang:1.26-bookworm
+COMPOSE ?= $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.PHONY: image
+image: ## build the container image; IMAGE=sallyport:local BUILDER_IMAGE=golang:1.26-bookworm
+	DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --tag $(IMAGE) \
+		--build-arg BUILDER_IMAGE=$(BUILDER_IMAGE) --build-arg REVISION=$(shell git rev-parse HEAD) \
+		--build-arg VERSION=$(shell git describe --tags --always) --build-arg CREATED=$(shell git log -1 --format=%cI) .
+
+.PHONY: up
+up: ## start the local stack in containers: gateway, Redis, stubs, collector, Prometheus, Grafana
+	SALLYPORT_IMAGE=$(IMAGE) BUILDER_IMAGE=$(BUILDER_IMAGE) $(COMPOSE) -f docker/docker-compose.yml up --build
+
 .PHONY: verify-deploy
 verify-deploy: ## hold manifests, alerts and their runbooks against schemas, promises and each other
-	@.tools/need.sh promtool=prometheus amtool=prometheus-alertmanager
+	@.tools/need.sh promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose
 	cd test/deploy && go vet . && go test -count=1 .
 
 .PHONY: accuracy

@@ -97,11 +97,11 @@ func (s *Settings) resolve() (*target, error) {
 	t := &target{Network: "tcp", Database: s.Database, Addresses: s.Addresses}
 	if s.URL != "" {
 		u, err := s.parsedURL()
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = t.readURL(u, s.Addresses == nil)
 		}
-		if err := t.readURL(u, s.Addresses == nil); err != nil {
-			return nil, err
+		if err != nil {
+			return nil, s.named(err)
 		}
 	}
 	if s.TLS != nil {
@@ -116,6 +116,14 @@ func (s *Settings) resolve() (*target, error) {
 		return nil, fmt.Errorf("%d addresses need either sentinel <name> or cluster", len(t.Addresses))
 	}
 	return t, nil
+}
+
+// named adds to err which variable the URL comes from.
+func (s *Settings) named(err error) error {
+	if strings.HasPrefix(s.URL, "{") && !strings.Contains(err.Error(), s.URL) {
+		return fmt.Errorf("url %s: %w", s.URL, err)
+	}
+	return err
 }
 
 // parsedURL resolves and reads the URL. Its messages never show the URL, which

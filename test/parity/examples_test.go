@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 )
 
@@ -181,9 +182,15 @@ func TestCaddyfilesAreClean(t *testing.T) {
 		if string(caddyfile.Format([]byte(text))) != text {
 			t.Errorf("%s is not formatted; run sallyport fmt --overwrite on it", file)
 		}
-		setEnvironment(t, text)
+		snippets := read(t, "caddyfiles/snippets.caddy")
+		setEnvironment(t, text+snippets)
+		t.Setenv("UPSTREAMS", "127.0.0.1:9000")
 		// What an orchestrator mounts is not here.
-		config, warnings, err := adapt(strings.ReplaceAll(text, "/run/secrets/tls", mounted))
+		moves := strings.NewReplacer("/run/secrets/tls", mounted, "/run/secrets/sallyport/redis-ca", mounted+"/tls.crt")
+		if err := os.WriteFile(mounted+"/snippets.caddy", []byte(moves.Replace(snippets)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(moves.Replace(text)), map[string]any{"filename": mounted + "/Caddyfile"})
 		if err != nil {
 			t.Errorf("adapt %s: %v", file, err)
 			continue

@@ -35,8 +35,8 @@ func TestCaddyfilesAreFormatted(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no Caddyfiles in %s: %v", folder, err)
 	}
-	for _, name := range []string{"JWT_ISSUER", "JWKS_URL", "JWT_AUDIENCE", "UPSTREAMS"} {
-		t.Setenv(name, "http://127.0.0.1:1")
+	for _, name := range []string{"UPSTREAMS", "PREVIEW_HOST"} {
+		t.Setenv(name, "127.0.0.1:1")
 	}
 	for _, file := range files {
 		source, err := os.ReadFile(file)
@@ -95,8 +95,12 @@ func TestCaddyfilesRun(t *testing.T) {
 }
 
 func runCaddyfile(t *testing.T, file string) {
-	const password = "redis-secret"
-	redis := redistest.Start(t, "--requirepass", password)
+	home := t.TempDir()
+	certificate(t, home)
+	redisURL := startRedis(t, home).url
+	if name := filepath.Base(file); name == "local.Caddyfile" || name == "dev.Caddyfile" {
+		redisURL = "redis://:" + password + "@" + redistest.Start(t, "--requirepass", password).Addr
+	}
 	var events bytes.Buffer
 	sink := NewSink("secret", io.Discard, &events)
 	issuer, err := NewIssuer("http://issuer.test")
@@ -104,14 +108,13 @@ func runCaddyfile(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	issuerURL := start(t, issuer)
-	home := t.TempDir()
 	moved, orders, probes := relocate(t, file, home)
 	redisFile := filepath.Join(home, "redis-password")
 	if err := os.WriteFile(redisFile, []byte(password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{
-		"REDIS_URL=redis://:" + password + "@" + redis.Addr, "REDIS_PASSWORD_FILE=" + redisFile,
+		"REDIS_URL=" + redisURL, "REDIS_PASSWORD_FILE=" + redisFile, "PREVIEW_HOST=127.0.0.1",
 		"JWT_ISSUER=http://issuer.test", "JWKS_URL=" + issuerURL + "/jwks.json", "JWT_AUDIENCE=" + audience,
 		"UPSTREAMS=" + strings.TrimPrefix(start(t, &Upstream{Name: "orders-1"}), "http://"),
 		"AUDIT_EVENT_SINK_URL=" + start(t, sink), "AUDIT_EVENT_SINK_TOKEN=secret",
@@ -146,7 +149,7 @@ func runCaddyfile(t *testing.T, file string) {
 	}
 }
 
-// relocate copies file to home with the addresses and paths that one machine
+// relocate copies file, and the snippets beside it, to home with the addresses and paths that one machine
 // has only once replaced, and returns where its site and its probes are.
 func relocate(t *testing.T, file, home string) (moved, orders, probes string) {
 	t.Helper()
@@ -158,21 +161,27 @@ func relocate(t *testing.T, file, home string) (moved, orders, probes string) {
 	scheme := "http"
 	if bytes.Contains(source, []byte("https://:8443")) {
 		scheme = "https"
-		certificate(t, home)
 	}
-	text := strings.NewReplacer(
+	snippets, err := os.ReadFile(folder + "snippets.caddy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	moves := strings.NewReplacer(
 		"http://:8080", fmt.Sprintf("http://127.0.0.1:%d", site),
+		"}:8080", fmt.Sprintf("}:%d", site),
 		// Any name: the balancer reaches the pod by its address.
 		"https://:8443", fmt.Sprintf("https://:%d", site),
 		"http://:9180", fmt.Sprintf("http://127.0.0.1:%d", internal),
-		"/run/secrets/tls", home,
+		"/run/secrets/tls", home, "/run/secrets/sallyport/redis-ca", filepath.Join(home, "ca.crt"),
 		"/run/sallyport/admin.sock", filepath.Join(home, "admin.sock"),
 		"/data/audit", filepath.Join(home, "spool"),
 		"shutdown_delay 10s", "shutdown_delay 1s",
-	).Replace(string(source))
+	)
 	moved = filepath.Join(home, "Caddyfile")
-	if err := os.WriteFile(moved, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	for path, text := range map[string][]byte{moved: source, filepath.Join(home, "snippets.caddy"): snippets} {
+		if err := os.WriteFile(path, []byte(moves.Replace(string(text))), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return moved, fmt.Sprintf("%s://127.0.0.1:%d/orders", scheme, site), fmt.Sprintf("http://127.0.0.1:%d", internal)
 }
@@ -201,7 +210,8 @@ func ask(t *testing.T, url, token string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-// certificate writes tls.crt and tls.key for 127.0.0.1 to folder, as a Secret mounts them.
+// certificate writes tls.crt and tls.key for 127.0.0.1 to folder, as a Secret
+// mounts them, and ca.crt, which vouches for them: the same once more.
 func certificate(t *testing.T, folder string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -223,6 +233,7 @@ func certificate(t *testing.T, folder string) {
 	}
 	for name, block := range map[string]*pem.Block{
 		"tls.crt": {Type: "CERTIFICATE", Bytes: der}, "tls.key": {Type: "PRIVATE KEY", Bytes: keyDER},
+		"ca.crt": {Type: "CERTIFICATE", Bytes: der},
 	} {
 		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)

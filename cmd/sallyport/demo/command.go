@@ -19,7 +19,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "demo",
-		Usage: "[--port <port>] [--redis <url>] [--caddyfile]",
+		Usage: "[--port <port>] [--redis <url>] [--caddyfile] [--stubs <host>]",
 		Short: "Runs a gateway to try out, with an issuer, two upstreams and an audit sink",
 		Long: `
 Starts, in this one process and on loopback only, a key issuer, two stub
@@ -29,17 +29,26 @@ of answer. Ctrl-C stops all of it; nothing is left behind.
 
 Ports that are taken are replaced by free ones. --port fixes the gateway's.
 --redis keeps the rate limits in a Redis, such as redis://127.0.0.1:6379/0.
---caddyfile prints the Caddyfile and exits.`,
+--caddyfile prints the Caddyfile and exits.
+
+--stubs serves everything but the gateway on the given host and fixed ports, for
+a gateway that runs elsewhere: the issuer on 9100, named by JWT_ISSUER, the
+upstreams on 9201 and 9202, their faults on 9200, and the sink on 9300, which
+takes events with AUDIT_EVENT_SINK_TOKEN.`,
 		CobraFunc: func(cmd *cobra.Command) {
 			var o Options
 			cmd.Args = cobra.NoArgs
 			cmd.Flags().IntVar(&o.Port, "port", 0, "port of the gateway")
 			cmd.Flags().StringVar(&o.Redis, "redis", "", "URL of the Redis that holds the limits")
+			stubs := cmd.Flags().String("stubs", "", "serve all but the gateway on this host")
 			source := cmd.Flags().Bool("caddyfile", false, "print the Caddyfile and exit")
 			cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 				if *source {
 					_, err := io.WriteString(os.Stdout, caddyfiles.Quickstart)
 					return err
+				}
+				if *stubs != "" {
+					return runStubs(*stubs, os.Stdout)
 				}
 				return run(cmd.Context(), o)
 			}

@@ -11,7 +11,8 @@ import (
 )
 
 // Upstream is a stub service. It answers each request with what it saw of it,
-// unless its Fault says otherwise.
+// and a gRPC call with an empty message, unless its Fault says otherwise. With
+// `cache=<seconds>` in the query caches may keep the answer.
 type Upstream struct {
 	Name string
 
@@ -52,6 +53,13 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			status = f.Status
 		}
 	}
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		answerCall(w, status)
+		return
+	}
+	if seconds, err := strconv.Atoi(r.URL.Query().Get("cache")); err == nil && seconds > 0 {
+		w.Header().Set("Cache-Control", "public, max-age="+strconv.Itoa(seconds))
+	}
 	text, err := json.Marshal(u.echo(r, bodyBytes))
 	if err != nil {
 		panic(err) // an echo holds strings and numbers only
@@ -65,6 +73,20 @@ func (u *Upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(text) // a caller that left hears nothing either way
+}
+
+// answerCall answers a gRPC call: with an empty message, or with UNAVAILABLE
+// where a fault says any other status than 200.
+func answerCall(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Trailer", "Grpc-Status")
+	code := "0"
+	if status != http.StatusOK {
+		code = "14"
+	} else {
+		_, _ = w.Write(make([]byte, 5)) // a frame of no bytes, uncompressed
+	}
+	w.Header().Set("Grpc-Status", code)
 }
 
 // echo is what the upstream tells of a request.

@@ -21,7 +21,8 @@ func init() {
 		Short: "Runs a stub service that tells what it was asked",
 		Long: `
 Answers every request, over HTTP/1.1 or unencrypted HTTP/2, with what it saw of
-it: method, path and headers. With --control it can be made to misbehave:
+it: method, path and headers; a gRPC call is answered with an empty message.
+Caches may keep answers to requests with cache=<seconds> in the query. With --control it can be made to misbehave:
 
 	curl -X PUT 'http://127.0.0.1:9200/fault?status=503&latency=200ms'
 	curl -X DELETE http://127.0.0.1:9200/fault
