@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,6 +37,35 @@ func startRedis(t *testing.T, home string, args ...string) securedRedis {
 		"--tls-cert-file", home + "/tls.crt", "--tls-key-file", home + "/tls.key", "--tls-ca-cert-file", home + "/ca.crt",
 	}, args...)...)
 	return securedRedis{url: "rediss://" + addr, addr: addr}
+}
+
+// startSentinel starts a sentinel that lives until the test ends.
+func startSentinel(t *testing.T, conf string) {
+	t.Helper()
+	cmd := exec.Command("redis-server", conf, "--sentinel", "--port", "0", "--bind", "127.0.0.1", "--dir", filepath.Dir(conf))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	})
+}
+
+// reachable waits until somebody listens on addr.
+func reachable(t *testing.T, addr string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (s securedRedis) client(t *testing.T, home string) *redis.Client {
@@ -84,7 +115,8 @@ func TestProductionForms(t *testing.T) {
 		if err := os.WriteFile(conf, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		redistest.StartSentinel(t, conf)
+		startSentinel(t, conf)
+		reachable(t, "127.0.0.1:"+port)
 		g := runProduction(t, home, "REDIS_FORM=sentinel", "REDIS_PRIMARY=orders", "REDIS_URL=rediss://127.0.0.1:"+port)
 		defer g.end(t)
 		g.answers(t, g.client(t, nil))
