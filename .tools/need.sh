@@ -4,6 +4,7 @@
 # is apt-get they are installed; elsewhere this says what is missing.
 set -euo pipefail
 
+PATH=$PATH:/usr/sbin:/sbin # daemons, where the caller is not root
 missing=() packages=()
 for need in "$@"; do
 	program=${need%%=*}
