@@ -27,7 +27,7 @@ test: build ## run all tests, installing what they need; the last line counts th
 	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./... -- \
-		-C test/receiver -count=1 ./...
+		-C test/bench/receiver -count=1 ./...
 
 .PHONY: check
 check: ## check what is written: format, modules, vet, staticcheck, shell scripts

@@ -1,8 +1,8 @@
-module github.com/sallyport-gateway/sallyport/test/receiver
+module github.com/sallyport-gateway/sallyport/test/bench/receiver
 
 go 1.26.0
 
-replace github.com/sallyport-gateway/sallyport => ../..
+replace github.com/sallyport-gateway/sallyport => ../../..
 
 require (
 	github.com/caddyserver/caddy/v2 v2.11.9
