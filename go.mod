@@ -5,6 +5,7 @@ go 1.26.0
 tool github.com/caddyserver/xcaddy/cmd/xcaddy
 
 require (
+	cel.dev/cel-go v0.32.0
 	connectrpc.com/connect v1.19.1
 	github.com/caddyserver/caddy/v2 v2.11.9
 	github.com/caddyserver/certmagic v0.25.6
@@ -46,7 +47,6 @@ require (
 )
 
 require (
-	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.3 // indirect
 	cloud.google.com/go/auth v0.23.3 // indirect
 	cloud.google.com/go/auth/oauth2adapt v0.2.8 // indirect

@@ -5,7 +5,10 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 )
@@ -57,7 +60,7 @@ func (h *Handler) proveHolder(r *http.Request, c *credential, f *facts, now time
 	switch {
 	case b.unknown:
 		return errBinding
-	case b.x5t != "" && !holdsCertificate(r, b.x5t):
+	case b.x5t != "" && !h.holdsCertificate(r, b.x5t):
 		return errCert
 	case b.jkt != "":
 		return h.dpop.prove(r, c, f, now)
@@ -67,12 +70,42 @@ func (h *Handler) proveHolder(r *http.Request, c *credential, f *facts, now time
 	return nil
 }
 
-// holdsCertificate compares the certificate of the TLS connection itself; one
-// in a header is what anybody may write.
-func holdsCertificate(r *http.Request, x5t string) bool {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return false
+// holdsCertificate compares the certificate of the client: that of the TLS
+// connection itself, or where TLS ends at a trusted proxy, and the operator
+// says that it tells the certificate, the one that it tells.
+func (h *Handler) holdsCertificate(r *http.Request, x5t string) bool {
+	var der []byte
+	switch {
+	case h.ClientCertHeader && trusted(r):
+		der = toldCertificate(r)
+	case r.TLS != nil && len(r.TLS.PeerCertificates) > 0:
+		der = r.TLS.PeerCertificates[0].Raw
 	}
-	sum := sha256.Sum256(r.TLS.PeerCertificates[0].Raw)
-	return subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(x5t)) == 1
+	sum := sha256.Sum256(der)
+	return len(der) > 0 && subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(x5t)) == 1
+}
+
+// certificateHeaders are those in which a proxy tells the certificate of its
+// client (RFC 9440). From anybody else they are what anybody may write.
+var certificateHeaders = guarded{"Client-Cert", "Client-Cert-Chain"}
+
+// toldCertificate reads Client-Cert: one byte sequence of a structured field.
+func toldCertificate(r *http.Request) []byte {
+	values := r.Header["Client-Cert"]
+	if len(values) != 1 {
+		return nil
+	}
+	text, begins := strings.CutPrefix(values[0], ":")
+	text, ends := strings.CutSuffix(text, ":")
+	der, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || !begins || !ends {
+		return nil
+	}
+	return der
+}
+
+// trusted says whether the request comes from a proxy that the site trusts.
+func trusted(r *http.Request) bool {
+	is, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return is
 }

@@ -65,9 +65,12 @@ func (h *Handler) bearerMethods() []string {
 //		source query [<name>]
 //		source websocket
 //		token keep|strip
+//		origins <origin...>|any
+//		streams keep|expire
 //		optional
 //		preflight pass|check
 //		realm <text>
+//		client_cert_header
 //		dpop {
 //			required
 //			window <duration>
@@ -93,9 +96,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "forward", Many: true, Read: h.readForward},
 		syntax.Option{Name: "source", Many: true, Read: h.readSource},
 		syntax.Option{Name: "token", Read: syntax.Choice(&h.Token, "keep", "strip")},
+		syntax.Option{Name: "origins", Read: h.readOrigins},
+		syntax.Option{Name: "streams", Read: syntax.Choice(&h.Streams, "keep", "expire")},
 		syntax.Option{Name: "optional", Read: syntax.Flag(&h.Optional)},
 		syntax.Option{Name: "preflight", Read: syntax.Choice(&preflight, "pass", "check")},
 		syntax.Option{Name: "realm", Read: syntax.Text(&h.Realm)},
+		syntax.Option{Name: "client_cert_header", Read: syntax.Flag(&h.ClientCertHeader)},
 		syntax.Option{Name: "dpop", Read: h.readDPoP},
 		syntax.Option{Name: "resource", Read: h.readResource},
 	)
@@ -166,6 +172,16 @@ func (h *Handler) readSource(d *caddyfile.Dispenser) error {
 		return d.Errf("option 'source': %v", err)
 	}
 	h.Sources = append(h.Sources, s)
+	return nil
+}
+
+func (h *Handler) readOrigins(d *caddyfile.Dispenser) error {
+	if err := syntax.Texts(&h.Origins)(d); err != nil {
+		return err
+	}
+	if len(h.Origins) == 1 && h.Origins[0] == "any" {
+		h.Origins, h.AnyOrigin = nil, true
+	}
 	return nil
 }
 

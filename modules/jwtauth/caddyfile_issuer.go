@@ -39,6 +39,7 @@ import (
 //		private
 //		ca <file>
 //		client_certificate <file> <key file>
+//		proxy <url>|environment
 //		max_stale <duration>
 //		startup lazy|require [<duration>]
 //		cache <size>|off
@@ -104,6 +105,7 @@ func (i *Issuer) unmarshal(d *caddyfile.Dispenser, owner string) error {
 		syntax.Option{Name: "private", Read: syntax.Flag(&i.Private)},
 		syntax.Option{Name: "ca", Read: syntax.Text(&i.CA)},
 		syntax.Option{Name: "client_certificate", Read: i.readCertificate},
+		syntax.Option{Name: "proxy", Read: syntax.Text(&i.Proxy)},
 		syntax.Option{Name: "max_stale", Read: syntax.Duration(&i.MaxStale)},
 		syntax.Option{Name: "startup", Read: i.readStartup},
 		syntax.Option{Name: "cache", Read: i.readCache},

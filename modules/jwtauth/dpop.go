@@ -198,7 +198,7 @@ func external(r *http.Request) (scheme, host, path string) {
 	if original, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok && original.URL != nil {
 		path = original.URL.EscapedPath()
 	}
-	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+	if trusted(r) {
 		scheme = orText(firstOf(r.Header.Get("X-Forwarded-Proto")), scheme)
 		host = orText(firstOf(r.Header.Get("X-Forwarded-Host")), host)
 	}

@@ -1,16 +1,11 @@
 package jwtauth
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
-
-	"golang.org/x/net/http/httpguts"
-
-	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 )
 
 // Source is a place where a request may carry its token.
@@ -115,52 +110,6 @@ func bearer(value string) (raw string, dpop bool, err error) {
 	return raw, dpop, nil
 }
 
-// kubernetesProtocol is the subprotocol in which Kubernetes clients send their
-// token, base64url-encoded once more.
-const kubernetesProtocol = "base64url.bearer.authorization.k8s.io."
-
-// subprotocol takes the token out of Sec-WebSocket-Protocol, where browsers
-// can put it: `bearer, <token>`, or the form of Kubernetes.
-func subprotocol(r *http.Request) (raw string, dpop bool, err error) {
-	if !isWebSocket(r) {
-		return "", false, nil
-	}
-	offered := protocols(r)
-	for n, p := range offered {
-		next := ""
-		if encoded, ok := strings.CutPrefix(p, kubernetesProtocol); ok {
-			if next, err = decodeProtocol(encoded); err != nil {
-				return "", false, err
-			}
-		} else if p == "bearer" && n+1 < len(offered) {
-			next = offered[n+1]
-		}
-		if next != "" && raw != "" {
-			return "", false, errAmbiguous
-		}
-		raw += next
-	}
-	return raw, false, nil
-}
-
-func isWebSocket(r *http.Request) bool {
-	if r.Method == http.MethodConnect { // RFC 8441, over HTTP/2
-		return r.Header.Get(":protocol") == "websocket"
-	}
-	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade") &&
-		strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-}
-
-func protocols(r *http.Request) []string {
-	var list []string
-	for _, line := range r.Header["Sec-Websocket-Protocol"] {
-		for p := range strings.SplitSeq(line, ",") {
-			list = append(list, strings.TrimSpace(p))
-		}
-	}
-	return list
-}
-
 // remove takes the token off the request, so that it goes no further.
 func (c *credential) remove(r *http.Request) {
 	switch c.source.From {
@@ -209,26 +158,6 @@ func removeCookie(r *http.Request, name string) {
 	}
 }
 
-// removeProtocol takes token and marker out of the offer. At least one other
-// protocol must be left for the upstream to choose, or the browser gives up.
-func removeProtocol(r *http.Request) {
-	var rest []string
-	offered := protocols(r)
-	for n := 0; n < len(offered); n++ {
-		switch {
-		case strings.HasPrefix(offered[n], kubernetesProtocol):
-		case offered[n] == "bearer" && n+1 < len(offered):
-			n++
-		default:
-			rest = append(rest, offered[n])
-		}
-	}
-	r.Header.Del("Sec-Websocket-Protocol")
-	if len(rest) > 0 {
-		r.Header.Set("Sec-Websocket-Protocol", strings.Join(rest, ", "))
-	}
-}
-
 // check says what is wrong with a written source, and completes it.
 func (s *Source) check() error {
 	switch s.From {
@@ -253,12 +182,4 @@ func (s *Source) check() error {
 		return fmt.Errorf("source '%s' is none of header, cookie, query, websocket", s.From)
 	}
 	return nil
-}
-
-func decodeProtocol(encoded string) (string, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil {
-		return "", token.ErrBase64
-	}
-	return string(raw), nil
 }

@@ -48,8 +48,21 @@ type Handler struct {
 	Token string `json:"token,omitempty"`
 	// Preflight lets CORS preflight requests pass without a token.
 	Preflight bool `json:"preflight,omitempty"`
+	// Origins are further origins whose pages may make a browser send the token
+	// from a cookie, such as `https://app.example.com`. Default: those of the
+	// request's own host.
+	Origins []string `json:"origins,omitempty"`
+	// AnyOrigin leaves that to somebody else.
+	AnyOrigin bool `json:"any_origin,omitempty"`
+	// Streams is `keep` or `expire`: whether an answer that is still under way
+	// when its token expires goes on. Default: keep.
+	Streams string `json:"streams,omitempty"`
 	// Realm is the realm of the challenge. Default: `api`.
 	Realm string `json:"realm,omitempty"`
+	// ClientCertHeader takes the client's certificate from the header
+	// Client-Cert (RFC 9440) of trusted proxies, at which TLS ends. Default:
+	// that of the TLS connection counts, and no header.
+	ClientCertHeader bool `json:"client_cert_header,omitempty"`
 	// DPoP is how proofs of possession are checked. Default: those of tokens
 	// that are bound to a key, and of no others.
 	DPoP *DPoP `json:"dpop,omitempty"`
@@ -152,6 +165,14 @@ func (h *Handler) check() error {
 	default:
 		return fmt.Errorf("jwt: token '%s' is none of keep, strip", h.Token)
 	}
+	switch h.Streams {
+	case "", "keep", "expire":
+	default:
+		return fmt.Errorf("jwt: streams '%s' is none of keep, expire", h.Streams)
+	}
+	if err := h.checkOrigins(); err != nil {
+		return fmt.Errorf("jwt: %w", err)
+	}
 	if !printableASCII(h.Realm) || !quotable(h.Realm) {
 		return fmt.Errorf("jwt: realm holds a character that does not fit into a challenge")
 	}
@@ -162,6 +183,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	// First of all, and on every way through: what we tell the upstream, only
 	// we may tell it.
 	h.guarded.strip(r)
+	if h.ClientCertHeader && !trusted(r) {
+		certificateHeaders.strip(r)
+	}
 	if h.Preflight && isPreflight(r) {
 		return next.ServeHTTP(w, r)
 	}
@@ -171,6 +195,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if c.raw == "" {
 		return h.anonymous(w, r, next)
+	}
+	if c.source.From == "cookie" && h.forged(r) {
+		return h.refuse(w, r, failure{err: errOrigin})
 	}
 	now := time.Now()
 	f, i, err := h.verify(r.Context(), c.raw, now)
@@ -185,6 +212,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if q := h.unmet(f); q != nil {
 		return h.refuse(w, r, failure{err: errUnmet, issuer: i, unmet: q, dpop: c.dpop})
 	}
+	if c.source.From == "websocket" {
+		w = &handshake{caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, protocols(r)}
+	}
 	if h.strips(&c) {
 		c.remove(r)
 	}
@@ -197,6 +227,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	i.count.accepted.Inc()
 	if exchange.Wanted(exchange.AuthGranted) {
 		exchange.Report(exchange.Fact{Kind: exchange.AuthGranted, Time: now, Code: "token-accepted", Request: r})
+	}
+	if h.Streams == "expire" {
+		return h.untilExpiry(w, r, f, c.dpop, next)
 	}
 	return next.ServeHTTP(w, r)
 }

@@ -40,6 +40,10 @@ const (
 	introspectTimeout = 5 * time.Second
 	introspectCache   = time.Minute
 	introspectMost    = 5 * time.Minute
+	introspectBytes   = 4 << 20
+	// introspectNever is for how long a token that is not active is believed
+	// to stay so: one may be used a moment before all of the issuer knows it.
+	introspectNever = 5 * time.Second
 	// maxIntrospections bounds the requests that wait for the endpoint:
 	// anybody can send a made-up token.
 	maxIntrospections = 64
@@ -54,8 +58,11 @@ type introspector struct {
 	client          *http.Client
 	lasts           time.Duration
 	known           *cache // nil where each request asks
-	flights         singleflight.Group
-	slots           chan struct{}
+	// inactive are tokens of which the issuer knows nothing good. Strangers
+	// choose them, so they have a place of their own, and not for long.
+	inactive *cache
+	flights  singleflight.Group
+	slots    chan struct{}
 }
 
 func (q *Introspect) check(insecure bool) error {
@@ -101,17 +108,15 @@ func (i *Issuer) provisionIntrospect() error {
 	if err != nil {
 		return err
 	}
-	u, err := url.Parse(in.url)
+	proxy, err := i.proxy()
 	if err != nil {
 		return err
 	}
-	fetch := keyset.HTTP{Private: i.Private}
+	endpoint := keyset.HTTP{URL: in.url, TLS: config, Private: i.Private, Proxy: proxy}
+	transport := endpoint.Transport()
+	transport.MaxIdleConnsPerHost, transport.IdleConnTimeout = maxIntrospections, 30*time.Second
 	in.client = &http.Client{
-		Timeout: introspectTimeout,
-		Transport: &http.Transport{
-			DialContext: fetch.Dialer(u).DialContext, TLSClientConfig: config, ForceAttemptHTTP2: true,
-			MaxIdleConnsPerHost: maxIntrospections, IdleConnTimeout: 30 * time.Second,
-		},
+		Timeout: introspectTimeout, Transport: transport,
 		// It would send the token, and the gateway's own secret, elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("endpoint redirects") },
 	}
@@ -119,7 +124,7 @@ func (i *Issuer) provisionIntrospect() error {
 		in.lasts = time.Duration(q.Cache)
 	}
 	if in.lasts > 0 {
-		in.known = newCache(4 << 20)
+		in.known, in.inactive = newCache(introspectBytes), newCache(introspectBytes)
 	}
 	i.introspector = in
 	return nil
@@ -141,6 +146,10 @@ func (i *Issuer) introspect(ctx context.Context, raw string, verified bool, now 
 			i.count.cacheHit.Inc()
 			return f, i.recheck(f, now)
 		}
+		if f := in.inactive.get(raw, now); f != nil {
+			i.count.cacheHit.Inc()
+			return nil, errInactive
+		}
 		i.count.cacheMiss.Inc()
 	}
 	// The flight is shared, so it may not end with the first caller's request.
@@ -154,6 +163,9 @@ func (i *Issuer) introspect(ctx context.Context, raw string, verified bool, now 
 	}
 	t := answer.(*token.Token)
 	if active, ok := t.Lookup(token.Path{"active"}); !ok || active.Raw() != "true" {
+		if in.inactive != nil {
+			in.inactive.put(&facts{token: t}, now, min(in.lasts, introspectNever))
+		}
 		return nil, errInactive
 	}
 	if !verified {

@@ -1,6 +1,7 @@
 package jwtauth
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -8,6 +9,10 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/sallyport-gateway/sallyport/modules/jwtauth/token"
 )
 
 // endpoint is an introspection endpoint that a test switches.
@@ -116,6 +121,47 @@ func TestIntrospectionIsRemembered(t *testing.T) {
 	}
 	if a := g.get(t, "opaque"); a.status != 401 {
 		t.Errorf("revoked while remembered: %d", a.status)
+	}
+}
+
+// What strangers make up is asked about once in a while too, and drives out
+// nothing that is known to be good.
+func TestInactiveTokensAreRemembered(t *testing.T) {
+	i := newIDP(t, "EdDSA")
+	e := newEndpoint(t)
+	t.Setenv("SALLYPORT_TEST_SECRET", "s&cret")
+	g := start(t, i, "introspect "+e.URL+" {\n client gateway {env.SALLYPORT_TEST_SECRET}\n}", "jwt main")
+	e.says(200, `{"active":true,"aud":"`+testAudience+`"}`)
+	if a := g.get(t, "good"); a.status != 200 {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	e.says(200, `{"active":false}`)
+	for range 10 {
+		if a := g.get(t, "made-up"); a.status != 401 || a.code != "token-invalid" {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if n := e.asked.Load(); n > 3 { // more than once only if 5 s have passed
+		t.Errorf("asked %d times about two tokens", n)
+	}
+	app, err := caddy.ActiveContext().AppIfConfigured("sallyport_issuers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := app.(*Issuers).Issuers["main"].introspector
+	for n := range 20000 {
+		tok, err := token.FromClaims(fmt.Sprintf("made-up-%d", n), `{"active":false}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.inactive.put(&facts{token: tok}, time.Now(), time.Minute)
+	}
+	if in.inactive.bytes > introspectBytes {
+		t.Errorf("inactive tokens take %d bytes, at most are %d", in.inactive.bytes, introspectBytes)
+	}
+	before := e.asked.Load()
+	if a := g.get(t, "good"); a.status != 200 || e.asked.Load() != before {
+		t.Errorf("the good one: %d, asked again %d times", a.status, e.asked.Load()-before)
 	}
 }
 

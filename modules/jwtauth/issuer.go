@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -48,6 +49,10 @@ type Issuer struct {
 	// ClientCertificate and ClientKey are the files to authenticate with.
 	ClientCertificate string `json:"client_certificate,omitempty"`
 	ClientKey         string `json:"client_key,omitempty"`
+	// Proxy is the proxy for fetches and questions: a URL, which may hold
+	// `{env.NAME}`, or `environment` for what HTTPS_PROXY, HTTP_PROXY and
+	// NO_PROXY say. Default: none.
+	Proxy string `json:"proxy,omitempty"`
 	// MaxStale is for how long the last good key set serves while no fetch
 	// succeeds. Default: 24 hours.
 	MaxStale caddy.Duration `json:"max_stale,omitempty"`
@@ -255,6 +260,15 @@ func (i *Issuer) check() error {
 		return errors.New("option 'audience' is both a list and 'any'")
 	case (i.ClientCertificate == "") != (i.ClientKey == ""):
 		return errors.New("option 'client_certificate' takes two files, certificate and key")
+	case i.Proxy != "" && !strings.Contains(i.Proxy, "{"):
+		if u, err := url.Parse(i.Proxy); err == nil && u.User != nil {
+			return errors.New("option 'proxy' holds a password; write the URL as {env.NAME}, for a configuration can be read")
+		}
+		if _, err := i.proxy(); err != nil {
+			return err
+		}
+	}
+	switch {
 	case i.Leeway != nil && time.Duration(*i.Leeway) > maxLeeway:
 		return fmt.Errorf("option 'leeway' is at most %s: a longer one keeps expired tokens alive", maxLeeway)
 	}

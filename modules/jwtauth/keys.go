@@ -5,8 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -152,18 +154,22 @@ func (i *Issuer) provisionURL() error {
 	if err != nil {
 		return err
 	}
-	http := keyset.HTTP{URL: at, TLS: config, Private: i.Private, Insecure: i.Insecure}
-	settings := fmt.Sprintf("ca=%s certificate=%s private=%t insecure=%t", i.CA, i.ClientCertificate, i.Private, i.Insecure)
+	proxy, err := i.proxy()
+	if err != nil {
+		return err
+	}
+	fetch := keyset.HTTP{URL: at, TLS: config, Proxy: proxy, Private: i.Private, Insecure: i.Insecure}
+	settings := fmt.Sprintf("ca=%s certificate=%s proxy=%s private=%t insecure=%t", i.CA, i.ClientCertificate, i.Proxy, i.Private, i.Insecure)
 	if i.Discover {
 		if _, err := keyset.MetadataURLs(at); err != nil {
 			return err
 		}
 		return i.acquire("discover "+at+" "+settings, func(name string) *keyset.Source {
-			return keyset.New(name, &keyset.Discovery{Issuer: at, HTTP: http}, keyset.NetworkTiming)
+			return keyset.New(name, &keyset.Discovery{Issuer: at, HTTP: fetch}, keyset.NetworkTiming)
 		})
 	}
 	return i.acquire("url "+at+" "+settings, func(name string) *keyset.Source {
-		return keyset.New(name, &http, keyset.NetworkTiming)
+		return keyset.New(name, &fetch, keyset.NetworkTiming)
 	})
 }
 
@@ -190,6 +196,25 @@ func (i *Issuer) tls() (*tls.Config, error) {
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
+}
+
+// proxy returns what says which proxy a request takes, nil for none.
+func (i *Issuer) proxy() (func(*http.Request) (*url.URL, error), error) {
+	switch i.Proxy {
+	case "":
+		return nil, nil
+	case "environment":
+		return http.ProxyFromEnvironment, nil
+	}
+	written, err := secret.Resolve(i.Proxy)
+	if err != nil {
+		return nil, fmt.Errorf("option 'proxy': %w", err)
+	}
+	u, err := url.Parse(written)
+	if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme) {
+		return nil, fmt.Errorf("option 'proxy' takes the URL of an http, https or socks5 proxy, or environment, got '%s'", i.Proxy)
+	}
+	return http.ProxyURL(u), nil
 }
 
 func (i *Issuer) acquire(name string, construct func(name string) *keyset.Source) error {

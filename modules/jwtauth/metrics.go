@@ -27,12 +27,14 @@ var (
 		"Tokens under an unknown key for which no fetch was due yet.", "issuer")
 	revocationErrors = counter("revocation_errors_total",
 		"Looks at the revocation file or Redis that failed; what was known before counts.", "issuer")
+	streamsEnded = counter("streams_ended_total",
+		"Requests that were ended when their token expired.", "issuer")
 	anonymous = verifications.WithLabelValues("", "anonymous", "")
 )
 
 // counters are an issuer's own children, found once.
 type counters struct {
-	accepted, cacheHit, cacheMiss, suppressed prometheus.Counter
+	accepted, cacheHit, cacheMiss, suppressed, lapsed prometheus.Counter
 }
 
 func countersOf(name string) counters {
@@ -41,11 +43,12 @@ func countersOf(name string) counters {
 		cacheHit:   cacheRequests.WithLabelValues(name, "hit"),
 		cacheMiss:  cacheRequests.WithLabelValues(name, "miss"),
 		suppressed: suppressed.WithLabelValues(name),
+		lapsed:     streamsEnded.WithLabelValues(name),
 	}
 }
 
 func registerMetrics(reg prometheus.Registerer) error {
-	return instrument.Register(reg, verifications, cacheRequests, fetches, fetchErrors, suppressed, revocationErrors, &running)
+	return instrument.Register(reg, verifications, cacheRequests, fetches, fetchErrors, suppressed, revocationErrors, streamsEnded, &running)
 }
 
 // running are the issuers of the configurations that run. The age of a key set

@@ -45,6 +45,7 @@ var (
 	answerExpired     = answer{401, "token-expired", "The access token has expired", "Get a new access token.", "invalid_token"}
 	answerScope       = answer{403, "scope-insufficient", "The access token lacks a scope", "Get an access token with the scopes in 'required_scope'.", "insufficient_scope"}
 	answerDenied      = answer{403, "access-denied", "The caller may not do this", "Ask for the role or attribute that this operation needs.", ""}
+	answerOrigin      = answer{403, "origin-refused", "The request comes from a page of another origin", "Call this service from a page of its own origin, or send the token in the Authorization header.", ""}
 	answerProof       = answer{401, "proof-invalid", "The proof of possession is not valid", "Send a new DPoP proof for this request, made with the key that the token is bound to.", "invalid_dpop_proof"}
 	answerNonce       = answer{401, "proof-nonce", "The proof of possession needs a nonce", "Repeat the request with a proof that holds the value of DPoP-Nonce.", "use_dpop_nonce"}
 	answerBinding     = answer{401, "token-bound", "The access token is bound to a key that the caller has not shown", "Present the token as it was bound: with a DPoP proof, or over TLS with the client certificate.", "invalid_token"}
@@ -72,7 +73,9 @@ func (f *failure) answer() answer {
 		return answerBinding
 	case errors.Is(f.err, errReplays):
 		return answerNoReplays
-	case f.err == token.ErrExpired:
+	case f.err == errOrigin:
+		return answerOrigin
+	case f.err == token.ErrExpired, f.err == errLapsed:
 		return answerExpired
 	}
 	return answerInvalid
@@ -92,6 +95,10 @@ func (f *failure) reason() string {
 		return "scheme"
 	case f.err == errForward:
 		return "forward"
+	case f.err == errOrigin:
+		return "origin"
+	case f.err == errLapsed:
+		return "lapsed"
 	case errors.Is(f.err, errUnavailable):
 		return "no-keys"
 	case errors.Is(f.err, errReplays):
@@ -121,7 +128,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f failure) erro
 	switch {
 	case a.status == http.StatusServiceUnavailable:
 		ref.RetryAfter = retryAfter
-	case a.code != answerDenied.code:
+	case a.code != answerDenied.code && a.code != answerOrigin.code:
 		ref.Challenges = h.challenges(&f, a)
 	}
 	if h.dpop.nonces != nil && (f.dpop || a.code == answerNonce.code) {

@@ -84,6 +84,8 @@ func (s *commons) logging(output string) string {
 				replace token REDACTED
 			}
 			request>headers>Sec-Websocket-Protocol delete
+			request>headers>Sec-WebSocket-Protocol delete
+			headers>Sec-Websocket-Protocol delete
 			request>headers>X-Api-Token delete
 			request>headers>X-Second delete
 			request>headers>X-Base64 delete

@@ -16,26 +16,29 @@ type Discovery struct {
 	// Issuer is the issuer's identifier, compared byte for byte with what the
 	// metadata says.
 	Issuer string
-	HTTP   HTTP
+	// HTTP is how metadata and keys are fetched. Its URL is Issuer's.
+	HTTP HTTP
 }
 
 // Fetch gets the metadata and then the key set it names.
 func (d *Discovery) Fetch(ctx context.Context, tag, modified string) (Document, error) {
-	uri, err := d.keysURI(ctx)
+	from := d.HTTP
+	from.URL = d.Issuer
+	uri, err := d.keysURI(ctx, &from)
 	if err != nil {
 		return Document{}, err
 	}
-	return d.HTTP.get(ctx, uri, tag, modified)
+	return from.get(ctx, uri, tag, modified)
 }
 
-func (d *Discovery) keysURI(ctx context.Context) (string, error) {
+func (d *Discovery) keysURI(ctx context.Context, from *HTTP) (string, error) {
 	places, err := MetadataURLs(d.Issuer)
 	if err != nil {
 		return "", &FetchError{"discovery", err}
 	}
 	var doc Document
 	for _, place := range places {
-		doc, err = d.HTTP.get(ctx, place, "", "")
+		doc, err = from.get(ctx, place, "", "")
 		var status *StatusError
 		if !errors.As(err, &status) || status.Status != http.StatusNotFound {
 			break

@@ -49,6 +49,8 @@ type HTTP struct {
 	URL string
 	// TLS holds CA and client certificate; nil takes the system's.
 	TLS *tls.Config
+	// Proxy returns the proxy for a request, nil for none. Nil asks for none.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Private allows addresses of private networks.
 	Private bool
 	// Insecure allows plain http beyond loopback.
@@ -85,14 +87,8 @@ func (h *HTTP) get(ctx context.Context, from, tag, modified string) (Document, e
 		req.Header.Set("If-Modified-Since", modified)
 	}
 	// One fetch in minutes: no connection is kept, so none can leak.
-	transport := &http.Transport{
-		DialContext:            h.Dialer(req.URL).DialContext,
-		TLSClientConfig:        h.TLS,
-		TLSHandshakeTimeout:    dialTimeout,
-		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: 64 << 10,
-		ForceAttemptHTTP2:      true,
-	}
+	transport := h.Transport()
+	transport.DisableKeepAlives = true
 	defer transport.CloseIdleConnections()
 	client := http.Client{Transport: transport, CheckRedirect: sameOrigin}
 	resp, err := client.Do(req)

@@ -154,11 +154,7 @@ func TestAddresses(t *testing.T) {
 		{"unspecified", "https://idp.example.com/", "0.0.0.0:443", true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u, err := url.Parse(c.url)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = (&HTTP{Private: c.private}).Dialer(u).Control("tcp", c.to, nil)
+			err := (&HTTP{URL: c.url, Private: c.private}).control("tcp", c.to, nil)
 			if (err == nil) != c.allowed {
 				t.Errorf("%s connecting to %s: %v, allowed %t", c.url, c.to, err, c.allowed)
 			}
