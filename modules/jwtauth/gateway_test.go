@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -122,6 +123,8 @@ type gateway struct {
 	mu   sync.Mutex
 	seen *http.Request
 	hits int
+	// sockets are the WebSockets that a test has open.
+	sockets []net.Conn
 }
 
 // start loads a Caddyfile in which ISSUER stands for the issuer's options,
@@ -254,7 +257,7 @@ func (g *gateway) count() int {
 
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 30*time.Second) // clean-ups wait too
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

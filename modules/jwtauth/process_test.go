@@ -97,7 +97,8 @@ func (g *gateway) tryRun(t testing.TB, text settings) error {
 	t.Cleanup(func() {
 		http.DefaultClient.CloseIdleConnections()
 		if code, err := d.Halt(); code != 0 || err != nil {
-			t.Errorf("the gateway ended with code %d: %v", code, err)
+			lines := d.Lines()
+			t.Errorf("the gateway ended with code %d: %v\n%s", code, err, strings.Join(lines[max(0, len(lines)-150):], "\n"))
 		}
 	})
 	return nil

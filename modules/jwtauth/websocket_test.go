@@ -52,7 +52,9 @@ func (g *gateway) upgrade(t *testing.T, path string, lines ...string) (*http.Res
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	if g.sockets = append(g.sockets, conn); len(g.sockets) == 1 {
+		t.Cleanup(func() { g.hangUp(t) })
+	}
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	_, err = io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"+strings.Join(lines, "\r\n")+"\r\n\r\n")
@@ -65,6 +67,27 @@ func (g *gateway) upgrade(t *testing.T, path string, lines ...string) (*http.Res
 		t.Fatal(err)
 	}
 	return resp, reader, conn
+}
+
+// hangUp closes the WebSockets and waits until the gateway has noticed: of one
+// that is open when the process is told to end, two goroutines of Caddy's count
+// the bytes at once.
+func (g *gateway) hangUp(t *testing.T) {
+	for _, conn := range g.sockets {
+		conn.Close()
+	}
+	waitFor(t, "the gateway to be done", func() bool {
+		done, began := 0, 0
+		for _, line := range g.Lines() {
+			if strings.Contains(line, `"msg":"upgrading connection"`) {
+				began++
+			}
+			if strings.Contains(line, `"msg":"handled request"`) && strings.Contains(line, `"status":101`) {
+				done++
+			}
+		}
+		return done >= began
+	})
 }
 
 // A browser gives up on a WebSocket whose answer selects none of the
