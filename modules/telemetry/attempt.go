@@ -16,15 +16,22 @@ import (
 
 // attempt is the client span of an upstream attempt.
 type attempt struct {
-	span                 trace.SpanContext
-	method, path, server string
-	resends              int
-	told                 [1]string // the span's traceparent
+	span         trace.SpanContext
+	method       int
+	path, server string
+	resends      int
+	told         [1]string // the span's traceparent
 }
 
 // Begin opens the client span of an attempt and tells the upstream of it. The
 // span hangs on the attempt alone: it may outlive this request.
 func (p *passage) Begin(out *http.Request, a *exchange.Attempt) {
+	t := &p.first
+	if len(p.x.Attempts) > 1 {
+		t = &attempt{resends: len(p.x.Attempts) - 1}
+	}
+	a.Span = t
+	t.method, t.server = methodOf(out.Method), a.Upstream
 	if p.tracer == nil {
 		return
 	}
@@ -33,18 +40,12 @@ func (p *passage) Begin(out *http.Request, a *exchange.Attempt) {
 		carrier.inject(p.span, &p.told, out.Header)
 		return
 	}
-	t := &p.first
-	if len(p.x.Attempts) > 1 {
-		t = &attempt{resends: len(p.x.Attempts) - 1}
-	}
-	t.span = child(p.span)
-	t.method, t.path, t.server = knownMethod(out.Method), withoutTokens(out.URL.Path), a.Upstream
+	t.span, t.path = child(p.span), withoutTokens(out.URL.Path)
 	t.told[0] = traceparent(t.span)
-	a.Span = t
 	carrier.inject(t.span, &t.told, out.Header)
 }
 
-// End sends the client span on its way. It may run on another goroutine, after
+// End measures the attempt and sends its span on its way. It may run on another goroutine, after
 // the request has ended, so it looks at what does not change any more.
 func (p *passage) End(a *exchange.Attempt) {
 	t, ok := a.Span.(*attempt)
@@ -52,8 +53,23 @@ func (p *passage) End(a *exchange.Attempt) {
 		return
 	}
 	a.Span = nil
+	o := clientOutcome{code: a.Status}
+	switch {
+	case a.Err != nil:
+		o.failure = errorType(a.Err)
+	case a.Status >= 400:
+		o.failure = strconv.Itoa(a.Status)
+	}
+	clientSeries(t.server, t.method, o).observe(a.Began.Add(a.Duration), a.Duration, t.span)
+	if t.span.IsSampled() {
+		p.export(t, a, o)
+	}
+}
+
+// export sends the client span on its way.
+func (p *passage) export(t *attempt, a *exchange.Attempt, o clientOutcome) {
 	w := p.tracer.record()
-	w.text("http.request.method", t.method)
+	w.text("http.request.method", methods[t.method])
 	w.text("url.path", t.path)
 	w.server(t.server)
 	if t.resends > 0 {
@@ -66,13 +82,13 @@ func (p *passage) End(a *exchange.Attempt) {
 		w.number("http.response.status_code", a.Status)
 	}
 	began := a.Began.UnixNano()
-	h := head{sc: t.span, parent: p.span, kind: trace.SpanKindClient, name: t.method, began: began, ended: began + int64(a.Duration)}
-	switch {
-	case a.Err != nil:
-		w.fail(&h, a.Err)
-	case a.Status >= 400:
-		h.failed = true
-		w.text("error.type", strconv.Itoa(a.Status))
+	w.text("error.type", o.failure)
+	h := head{
+		sc: t.span, parent: p.span, kind: trace.SpanKindClient, name: methods[t.method],
+		began: began, ended: began + int64(a.Duration), failed: o.failure != "",
+	}
+	if a.Err != nil {
+		h.message = a.Err.Error()
 	}
 	p.tracer.deliver(&w, &h)
 }
@@ -90,14 +106,10 @@ func (p *passage) Step(st exchange.Step) {
 	began := st.Began.UnixNano()
 	h := head{sc: child(p.span), parent: p.span, kind: trace.SpanKindClient, name: st.Name, began: began, ended: began + int64(st.Took)}
 	if st.Err != nil {
-		w.fail(&h, st.Err)
+		h.failed, h.message = true, st.Err.Error()
+		w.text("error.type", errorType(st.Err))
 	}
 	p.tracer.deliver(&w, &h)
-}
-
-func (w *wire) fail(h *head, err error) {
-	h.failed, h.message = true, err.Error()
-	w.text("error.type", errorType(err))
 }
 
 func (w *wire) server(address string) {

@@ -26,7 +26,7 @@ func TestThePageNamesWhatTheCodeSends(t *testing.T) {
 			t.Errorf("%s is sent and not in the page", name)
 		}
 	}
-	for _, m := range regexp.MustCompile("`((?:sallyport_|http\\.|url\\.|server\\.|client\\.|network\\.|user_agent\\.|rpc\\.|error\\.|db\\.)[a-z_.]+)`").FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile("`((?:sallyport_|http_|rpc_|http\\.|url\\.|server\\.|client\\.|network\\.|user_agent\\.|rpc\\.|error\\.|db\\.)[a-z_.]+)`").FindAllStringSubmatch(page, -1) {
 		name := m[1]
 		if !sent[name] && name != "sallyport_telemetry" && !strings.HasPrefix(name, "http.handlers") {
 			t.Errorf("%s is in the page and not sent", name)
@@ -66,9 +66,16 @@ func names(t *testing.T) map[string]bool {
 				return true // the other rooms' metrics are in their own pages
 			}
 			switch n := n.(type) {
+			case *ast.ValueSpec: // names by which others are known over OTLP
+				if strings.HasPrefix(n.Names[0].Name, "conventional") {
+					texts(out, n)
+				}
 			case *ast.CallExpr:
 				if maker(n.Fun) && len(n.Args) > 1 {
 					keep(out, "", n.Args[0])
+				}
+				if method(n.Fun) == "NewDesc" {
+					texts(out, n.Args[2])
 				}
 			case *ast.KeyValueExpr:
 				if k, ok := n.Key.(*ast.Ident); ok && k.Name == "Name" {
@@ -79,6 +86,16 @@ func names(t *testing.T) map[string]bool {
 		})
 	}
 	return out
+}
+
+// texts keeps all names below n.
+func texts(out map[string]bool, n ast.Node) {
+	ast.Inspect(n, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.BasicLit); ok {
+			keep(out, "", lit)
+		}
+		return true
+	})
 }
 
 // sources are the files that fit a pattern and are no tests.
@@ -124,7 +141,7 @@ func keep(out map[string]bool, prefix string, e ast.Expr) {
 	}
 	name, _ := strconv.Unquote(lit.Value)
 	// Options of a Caddyfile have names as well; metrics have an underscore and no slash.
-	if name == "" || strings.HasSuffix(name, ".") || strings.HasPrefix(name, "service.") || prefix != "" && !strings.Contains(name, "_") {
+	if name == "" || name == "db_system_name" || name == "db_operation_name" || strings.HasSuffix(name, ".") || strings.HasPrefix(name, "service.") || prefix != "" && !strings.Contains(name, "_") {
 		return
 	}
 	out[prefix+name] = true

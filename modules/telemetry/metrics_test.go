@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/sallyport-gateway/sallyport/modules/telemetry"
 	"github.com/sallyport-gateway/sallyport/test/collector"
 	"github.com/sallyport-gateway/sallyport/test/gateway"
 )
@@ -87,6 +88,7 @@ func TestEdgesHoldTheObjectives(t *testing.T) {
 
 // A scanner invents paths, methods and service names; the series stay few.
 func TestScansDoNotGrowTheSeries(t *testing.T) {
+	telemetry.ForgetServices()
 	addr, up := gateway.Addr(t), upstream(t)
 	gateway.Run(t, "{\n\tauto_https off\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n}\nhttp://"+addr+" {\n\ttelemetry\n\thandle /metrics {\n\t\tmetrics\n\t}\n\thandle {\n\t\tbreaker_proxy h2c://"+up+"\n\t}\n}\n")
 	scrape(t, addr)

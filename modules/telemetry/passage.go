@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -19,6 +20,9 @@ type passage struct {
 	x     *exchange.Exchange
 	route *route
 	began time.Time
+	// method and path are what was asked for, before any handler rewrites it.
+	method int
+	path   string
 	// tracer is nil where no traces are exported, span is then not valid.
 	tracer *tracer
 	span   trace.SpanContext
@@ -38,6 +42,7 @@ func (p *passage) open(r *http.Request) {
 	p.began = time.Now()
 	p.x.Watch = p
 	p.grpc = isGRPC(r)
+	p.method, p.path = methodOf(r.Method), r.URL.Path
 	inFlight.Inc()
 	if p.h.named != nil {
 		p.name(p.h.named)
@@ -103,14 +108,17 @@ func (p *passage) close(r *http.Request, err error, aborted bool) {
 	code := ""
 	if p.grpc {
 		code = grpcCode(p.Header())
-		countCall(r, code, len(p.x.Attempts) > 0)
+		n, _ := strconv.Atoi(code)
+		const unimplemented = 12
+		proven := len(p.x.Attempts) > 0 && n != unimplemented
+		serviceOf(p.path, proven).codes[n].observe(p.began.Add(took), took, p.span)
 	}
 	var proxied classIndex
 	if p.proxied(r) {
 		proxied = classProxied
 	}
 	covered := p.span.IsSampled() && p.tell(took, aborted, code)
-	p.route.series(methodOf(r.Method), p.status/100, proxied).observe(p.began, took, p.span)
+	p.route.series(p.method, proxied, outcome{code: p.status, tls: r.TLS != nil, aborted: aborted}).observe(p.began.Add(took), took, p.span)
 	cover(p.route, covered, p.x.Audited)
 	p.log(r)
 	if p.diary != nil && inDiary(r) {
