@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap/zapcore"
 
@@ -27,9 +28,12 @@ func init() { caddy.RegisterModule(new(Core)) }
 type Core struct {
 	// Level is the least level that is exported. Default: INFO.
 	Level string `json:"level,omitempty"`
+	// AlsoRaw is another core that hears of all entries: a log takes one.
+	AlsoRaw json.RawMessage `json:"also,omitempty" caddy:"namespace=caddy.logging.cores inline_key=module"`
 
 	least  zapcore.Level
 	fields []zapcore.Field
+	also   zapcore.Core
 }
 
 // CaddyModule returns the Caddy module information.
@@ -38,7 +42,15 @@ func (*Core) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision reads the level.
-func (c *Core) Provision(caddy.Context) (err error) {
+func (c *Core) Provision(ctx caddy.Context) (err error) {
+	c.also = zapcore.NewNopCore()
+	if c.AlsoRaw != nil {
+		mod, err := ctx.LoadModule(c, "AlsoRaw")
+		if err != nil {
+			return fmt.Errorf("load log core: %w", err)
+		}
+		c.also = mod.(zapcore.Core)
+	}
 	c.least, err = levelOf(c.Level)
 	return err
 }
@@ -58,35 +70,55 @@ func levelOf(text string) (zapcore.Level, error) {
 //
 //	core telemetry {
 //		level DEBUG|INFO|WARN|ERROR
+//		also  <core> [{ … }]
 //	}
 func (c *Core) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {
 		return d.Errf("core telemetry takes no argument, got '%s'", d.Val())
 	}
-	return syntax.Block(d, "core telemetry", syntax.Option{Name: "level", Read: func(d *caddyfile.Dispenser) error {
-		if err := syntax.Text(&c.Level)(d); err != nil {
-			return err
-		}
-		if _, err := levelOf(c.Level); err != nil {
-			return d.WrapErr(err)
-		}
-		return nil
-	}})
+	return syntax.Block(d, "core telemetry",
+		syntax.Option{Name: "level", Read: c.readLevel},
+		syntax.Option{Name: "also", Read: c.readAlso},
+	)
+}
+
+func (c *Core) readLevel(d *caddyfile.Dispenser) error {
+	if err := syntax.Text(&c.Level)(d); err != nil {
+		return err
+	}
+	if _, err := levelOf(c.Level); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func (c *Core) readAlso(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.Errf("option 'also' takes a core")
+	}
+	name := d.Val()
+	mod, err := caddyfile.UnmarshalModule(d, "caddy.logging.cores."+name)
+	if err != nil {
+		return err
+	}
+	c.AlsoRaw = caddyconfig.JSONModuleObject(mod, "module", name, nil)
+	return nil
 }
 
 // Enabled says which levels are exported.
-func (c *Core) Enabled(l zapcore.Level) bool { return c.least.Enabled(l) }
+func (c *Core) Enabled(l zapcore.Level) bool { return c.least.Enabled(l) || c.also.Enabled(l) }
 
 // With is called with the fields that a logger has for all its entries.
 func (c *Core) With(fields []zapcore.Field) zapcore.Core {
-	return &Core{least: c.least, fields: append(slices.Clip(c.fields), fields...)}
+	return &Core{least: c.least, fields: append(slices.Clip(c.fields), fields...), also: c.also.With(fields)}
 }
 
 // Check takes the entries that are to be exported. None is about the export
 // itself: one entry would bring forth the next.
 func (c *Core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if !c.Enabled(e.Level) || strings.HasPrefix(e.LoggerName, "http.log.access") || e.LoggerName == "sallyport_telemetry" {
+	ce = c.also.Check(e, ce)
+	if !c.least.Enabled(e.Level) || strings.HasPrefix(e.LoggerName, "http.log.access") || e.LoggerName == "sallyport_telemetry" {
 		return ce
 	}
 	if now := exporting(); now == nil || now.diary == nil {
@@ -152,8 +184,8 @@ func (w *wire) any(key string, value any) {
 	}
 }
 
-// Sync has nothing to sync: the export has its own pace.
-func (*Core) Sync() error { return nil }
+// Sync has nothing of its own to sync: the export has its own pace.
+func (c *Core) Sync() error { return c.also.Sync() }
 
 var (
 	_ zapcore.Core          = (*Core)(nil)

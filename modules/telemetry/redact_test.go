@@ -6,10 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.opentelemetry.io/proto/otlp/logs/v1"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/sallyport-gateway/sallyport/test/collector"
 	"github.com/sallyport-gateway/sallyport/test/gateway"
@@ -66,6 +69,28 @@ func TestRedact(t *testing.T) {
 	}
 }
 
+// heard counts what an operator's own core hears beside ours.
+var heard atomic.Int64
+
+type otherCore struct {
+	zapcore.Core `json:"-"`
+}
+
+func init() { caddy.RegisterModule(otherCore{}) }
+
+func (otherCore) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "caddy.logging.cores.other", New: func() caddy.Module {
+		return &otherCore{Core: zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), counting{}, zapcore.InfoLevel)}
+	}}
+}
+
+func (*otherCore) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+type counting struct{}
+
+func (counting) Write(p []byte) (int, error) { heard.Add(1); return len(p), nil }
+func (counting) Sync() error                 { return nil }
+
 // The access log and the gateway's own are exported with the trace they
 // belong to, and nothing of the export itself.
 func TestLogsReachTheCollector(t *testing.T) {
@@ -77,7 +102,7 @@ func TestLogsReachTheCollector(t *testing.T) {
 				endpoint = to.GRPC
 			}
 			environment(t, "ENABLE_TELEMETRY", "true", "SERVICE_NAME", "front-door", "OTEL_EXPORTER_OTLP_ENDPOINT", endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL", protocol, "OTEL_BLRP_SCHEDULE_DELAY", "20")
-			gateway.Run(t, "{\n\tauto_https off\n\tlog default {\n\t\tcore telemetry {\n\t\t\tlevel INFO\n\t\t}\n\t}\n}\nhttp://"+addr+" {\n\tlog\n\ttelemetry\n\thandle /dead {\n\t\treverse_proxy "+gateway.Addr(t)+"\n\t}\n\thandle /quiet {\n\t\tlog_skip\n\t\trespond ok\n\t}\n\thandle /orders/* {\n\t\tbreaker_proxy "+up+"\n\t}\n}\n")
+			gateway.Run(t, "{\n\tauto_https off\n\tlog default {\n\t\tcore telemetry {\n\t\t\tlevel INFO\n\t\t\talso other\n\t\t}\n\t}\n}\nhttp://"+addr+" {\n\tlog\n\ttelemetry\n\thandle /dead {\n\t\treverse_proxy "+gateway.Addr(t)+"\n\t}\n\thandle /quiet {\n\t\tlog_skip\n\t\trespond ok\n\t}\n\thandle /orders/* {\n\t\tbreaker_proxy "+up+"\n\t}\n}\n")
 			get(t, "http://"+addr+"/quiet", nil)
 			get(t, "http://"+addr+"/orders/1", http.Header{"Traceparent": {parent}})
 			get(t, "http://"+addr+"/dead", nil)
@@ -103,6 +128,9 @@ func TestLogsReachTheCollector(t *testing.T) {
 			}
 			if own.SeverityNumber != v1.SeverityNumber_SEVERITY_NUMBER_ERROR || !strings.Contains(attr(own.Attributes, "request"), `"uri":"/dead"`) {
 				t.Errorf("the error's record is %v", own)
+			}
+			if heard.Load() == 0 {
+				t.Error("the other core has heard nothing")
 			}
 			for _, r := range to.Logs() {
 				if logger := attr(r.Attributes, "logger"); logger == "sallyport_telemetry" || attr(r.Attributes, "url.path") == "/quiet" || strings.HasPrefix(logger, "http.log.access") {
