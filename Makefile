@@ -1,5 +1,6 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
+export PATH := $(PATH):/usr/sbin
 .DEFAULT_GOAL := help
 
 BINARY := bin/sallyport
@@ -8,6 +9,8 @@ FUZZTIME ?= 10s
 SOAKFUZZ ?= 5m
 # A copy of the Go vulnerability database, file:///DIR. Default: the public one.
 VULNDB ?=
+# Further flags of the load benchmark.
+BENCH ?=
 
 .PHONY: help
 help: ## print this
@@ -63,10 +66,10 @@ reproducible: ## build the current commit twice and compare the binaries byte by
 	.tools/reproducible.sh
 
 .PHONY: bench
-bench: build ## measure the chain against a bare reverse_proxy, in memory and under wrk on loopback
-	@.tools/need.sh wrk=wrk
+bench: build ## measure the chain in memory, and under load beside stock Caddy, nginx and HAProxy; BENCH="-only A,D" for some
+	@.tools/need.sh wrk=wrk nginx=nginx-light haproxy=haproxy redis-server=redis-server taskset=util-linux
 	go test -run '^$$' -bench . ./test/bench
-	go run ./test/bench/wrk $(BINARY)
+	go run ./test/bench/load -markdown docs/benchmarks.md -plot docs/benchmarks.svg $(BENCH) $(BINARY)
 
 # The image's name, and the image that it is built in.
 IMAGE ?= sallyport:local
