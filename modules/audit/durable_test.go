@@ -125,6 +125,36 @@ func TestStrictSaysWhatIsNotDurable(t *testing.T) {
 	}
 }
 
+// Readiness tells of a disk that takes nothing, before an event is lost.
+func TestReadinessTellsOfABrokenDisk(t *testing.T) {
+	d, a := testDesk()
+	a.on, a.attached = true, true
+	ring := spool.NewRing(1<<20, 1)
+	for _, c := range []struct {
+		name, dir string
+		durable   bool
+		ready     bool
+	}{
+		{"in memory", "", false, true},
+		{"a spool that works", "/data/audit", true, true},
+		{"a spool whose disk fails", "/data/audit", false, false},
+	} {
+		d.dir, d.journal = c.dir, saidDurable{ring, c.durable}
+		err := a.Ready(t.Context())
+		if (err == nil) != c.ready {
+			t.Errorf("%s: got %v", c.name, err)
+		}
+	}
+}
+
+// saidDurable is a journal that says so of itself.
+type saidDurable struct {
+	journal
+	durable bool
+}
+
+func (s saidDurable) Stats() spool.Stats { return spool.Stats{Durable: s.durable} }
+
 var errBroken = errors.New("broken")
 
 type brokenDisk struct{ journal }

@@ -22,6 +22,9 @@ func (a *App) Ready(context.Context) error {
 		return nil
 	}
 	d := a.desk
+	if d.dir != "" && !d.journal.Stats().Durable {
+		return degraded("the spool's disk takes no events; they wait in memory")
+	}
 	if d.lostSince.Load() != 0 {
 		return degraded("events are dropped: the spool is full")
 	}

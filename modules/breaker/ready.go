@@ -21,6 +21,9 @@ func (h *Handler) Ready(context.Context) error {
 	return shutUpstreams(fmt.Sprintf("no upstream of breaker %s admits requests: %s", h.Policy.Name, strings.Join(addrs, ", ")))
 }
 
+// Guards names the policy: readiness may require the upstreams of one.
+func (h *Handler) Guards() string { return h.Policy.Name }
+
 type shutUpstreams string
 
 func (s shutUpstreams) Error() string { return string(s) }

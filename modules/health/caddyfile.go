@@ -19,7 +19,8 @@ import (
 //		degraded <check...>
 //	}
 //
-// The checks are issuers, redis, audit, telemetry, flags and upstreams.
+// The checks are issuers, redis, audit, telemetry, flags and upstreams, and
+// upstreams:<breaker> to require those of one breaker.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next()
 	if d.NextArg() {

@@ -25,10 +25,20 @@ type checker interface {
 	Ready(context.Context) error
 }
 
+// named is a handler that guards upstreams under a name of its own.
+type named interface{ Guards() string }
+
+// upstreams is the check of all such handlers together.
+const upstreams = "upstreams"
+
 // result is what one check found.
 type result struct {
 	name string
 	err  error
+	// proxy is which handler was asked, of the check upstreams; shut are those that
+	// no upstream admits requests for, of the joined result, and known all of them.
+	proxy       string
+	shut, known []string
 	// serving says that the checked thing fails but still does its work.
 	serving bool
 }
@@ -74,6 +84,12 @@ func round(ctx context.Context, peers []peer) []result {
 	for range peers {
 		select {
 		case res := <-answers:
+			if res.proxy != "" {
+				res.known = []string{res.proxy}
+			}
+			if res.proxy != "" && res.err != nil {
+				res.shut = []string{res.proxy}
+			}
 			byName[res.name] = res.join(byName[res.name])
 		case <-ctx.Done():
 		}
@@ -93,6 +109,7 @@ func round(ctx context.Context, peers []peer) []result {
 
 // join makes one result of two of one name; the worse one decides.
 func (r result) join(other result) result {
+	r.shut, r.known = append(r.shut, other.shut...), append(r.known, other.known...)
 	switch {
 	case other.err == nil:
 	case r.err == nil:
@@ -105,7 +122,7 @@ func (r result) join(other result) result {
 
 // peer is something to ask.
 type peer struct {
-	name string
+	name, proxy string
 	checker
 	// broken is why there is nothing to ask.
 	broken error
@@ -120,7 +137,7 @@ func (p peer) ask(ctx context.Context) result {
 		error
 		Degraded() bool
 	}](err)
-	return result{name: p.name, err: err, serving: ok && d.Degraded()}
+	return result{name: p.name, proxy: p.proxy, err: err, serving: ok && d.Degraded()}
 }
 
 // find returns the apps and handlers of the running configuration that can be
@@ -140,6 +157,12 @@ func find(active caddy.Context) []peer {
 	if app, err := active.AppIfConfigured("http"); err == nil {
 		for _, server := range app.(*caddyhttp.App).Servers {
 			peers = appendHandlers(peers, server.Routes)
+			if server.Errors != nil {
+				peers = appendHandlers(peers, server.Errors.Routes)
+			}
+			for _, route := range server.NamedRoutes {
+				peers = appendHandlers(peers, caddyhttp.RouteList{*route})
+			}
 		}
 	}
 	return peers
@@ -152,7 +175,11 @@ func appendHandlers(peers []peer, routes caddyhttp.RouteList) []peer {
 			if sub, nested := h.(*caddyhttp.Subroute); nested {
 				peers = appendHandlers(peers, sub.Routes)
 			} else if c, asks := h.(checker); asks {
-				peers = append(peers, peer{name: "upstreams", checker: c})
+				p := peer{name: upstreams, checker: c}
+				if n, has := h.(named); has {
+					p.proxy = n.Guards()
+				}
+				peers = append(peers, p)
 			}
 		}
 	}

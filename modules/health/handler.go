@@ -32,7 +32,8 @@ type Handler struct {
 	Ready string `json:"ready,omitempty"`
 	// Required are the checks without which this instance is not ready,
 	// whatever they say about themselves. Default: `issuers`, which itself
-	// asks for keys only until it had them once.
+	// asks for keys only until it had them once. `upstreams` requires at least
+	// one upstream of every breaker, `upstreams:<breaker>` of that one.
 	Required []string `json:"required,omitempty"`
 	// Degraded are the checks that never make this instance unready. Default:
 	// all that are not required: one outage must not take every instance out

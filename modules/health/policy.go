@@ -14,7 +14,7 @@ const (
 )
 
 // names are the checks there can be.
-var names = []string{"issuers", "redis", "audit", "telemetry", "flags", "upstreams"}
+var names = []string{"issuers", "redis", "audit", "telemetry", "flags", upstreams}
 
 // report is the answer of a probe.
 type report struct {
@@ -32,9 +32,17 @@ type state struct {
 func (h *Handler) policy() error {
 	for _, list := range [][]string{h.Required, h.Degraded} {
 		for _, name := range list {
-			if !slices.Contains(names, name) {
-				return fmt.Errorf("health: unknown check '%s'; the checks are: %s", name, strings.Join(names, ", "))
+			if proxy, of := strings.CutPrefix(name, upstreams+":"); of && proxy != "" {
+				continue
 			}
+			if !slices.Contains(names, name) {
+				return fmt.Errorf("health: unknown check '%s'; the checks are: %s, and %s:<breaker>", name, strings.Join(names, ", "), upstreams)
+			}
+		}
+	}
+	for _, name := range h.Degraded {
+		if strings.HasPrefix(name, upstreams+":") {
+			return fmt.Errorf("health: '%s' is degraded as it is; a single breaker can only be required", name)
 		}
 	}
 	for _, name := range h.Required {
@@ -48,11 +56,21 @@ func (h *Handler) policy() error {
 // judge turns what the checks found into one verdict.
 func (h *Handler) judge(results []result) report {
 	rep := report{Status: ready, Checks: make(map[string]state, len(results))}
+	var guarded []string
 	for _, res := range results {
+		if res.name == upstreams {
+			guarded = res.known
+		}
 		s := h.weigh(res)
 		rep.Checks[res.name] = s
 		if s.Status == unready || (s.Status == degraded && rep.Status == ready) {
 			rep.Status = s.Status
+		}
+	}
+	for _, name := range h.Required {
+		if proxy, of := strings.CutPrefix(name, upstreams+":"); of && !slices.Contains(guarded, proxy) {
+			rep.Status = unready
+			rep.Checks[name] = state{unready, "no breaker of this configuration is named " + proxy}
 		}
 	}
 	return rep
@@ -65,6 +83,8 @@ func (h *Handler) weigh(res result) state {
 	s := state{Status: degraded, Reason: res.err.Error()}
 	switch {
 	case slices.Contains(h.Required, res.name):
+		s.Status = unready
+	case slices.ContainsFunc(res.shut, func(proxy string) bool { return slices.Contains(h.Required, upstreams+":"+proxy) }):
 		s.Status = unready
 	case slices.Contains(h.Degraded, res.name):
 	case res.name == "issuers" && !res.serving:
