@@ -3,6 +3,7 @@ package breaker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -189,7 +190,7 @@ func (a arrival) discard() {
 	_ = a.res.Body.Close()
 }
 
-var errHedged = errors.New("another upstream answered first")
+var errHedged = fmt.Errorf("another upstream answered first: %w", context.Canceled)
 
 // lose ends an attempt that was not needed. That it was slower says something
 // only where the operator said what slow is.

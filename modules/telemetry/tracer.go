@@ -11,7 +11,7 @@ import (
 )
 
 // tracer begins and delivers spans. It samples by the SDK's samplers and
-// writes what the SDK would, for a fifth of its price: a span is never an
+// writes what the SDK would, for less than half its price: a span is never an
 // object, and its attributes are written once.
 type tracer struct {
 	sampler sdktrace.Sampler

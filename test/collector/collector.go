@@ -5,6 +5,7 @@ package collector
 import (
 	"compress/gzip"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // clients may compress
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -42,8 +44,21 @@ type Collector struct {
 // Start returns a collector that stops when the test ends.
 func Start(t testing.TB) *Collector {
 	t.Helper()
+	return start(t, nil)
+}
+
+func start(t testing.TB, secure *tls.Config) *Collector {
+	t.Helper()
 	c := &Collector{news: make(chan struct{})}
-	web := httptest.NewServer(http.HandlerFunc(c.post))
+	web := httptest.NewUnstartedServer(http.HandlerFunc(c.post))
+	var options []grpc.ServerOption
+	scheme := "http://"
+	if web.TLS = secure; secure == nil {
+		web.Start()
+	} else {
+		web.StartTLS()
+		options, scheme = append(options, grpc.Creds(credentials.NewTLS(secure.Clone()))), "https://"
+	}
 	t.Cleanup(web.Close)
 	c.HTTP = web.URL
 
@@ -51,8 +66,8 @@ func Start(t testing.TB) *Collector {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.GRPC = "http://" + ln.Addr().String()
-	server := grpc.NewServer()
+	c.GRPC = scheme + ln.Addr().String()
+	server := grpc.NewServer(options...)
 	tracepb.RegisterTraceServiceServer(server, c)
 	logspb.RegisterLogsServiceServer(server, logsService{c: c})
 	metricspb.RegisterMetricsServiceServer(server, metricsService{c: c})

@@ -94,54 +94,68 @@ func TestCaddyfilesRun(t *testing.T) {
 	}
 }
 
-func runCaddyfile(t *testing.T, file string) {
+// launched is a shipped Caddyfile that serves, with all it needs around it.
+type launched struct {
+	*process
+	issuer, orders, probes string
+	sink                   *Sink
+	events                 bytes.Buffer
+}
+
+func launch(t *testing.T, file string, more ...string) *launched {
+	t.Helper()
+	l := new(launched)
 	home := t.TempDir()
 	certificate(t, home)
 	redisURL := startRedis(t, home).url
 	if name := filepath.Base(file); name == "local.Caddyfile" || name == "dev.Caddyfile" {
 		redisURL = "redis://:" + password + "@" + redistest.Start(t, "--requirepass", password).Addr
 	}
-	var events bytes.Buffer
-	sink := NewSink("secret", io.Discard, &events)
+	l.sink = NewSink("secret", io.Discard, &l.events)
 	issuer, err := NewIssuer("http://issuer.test")
 	if err != nil {
 		t.Fatal(err)
 	}
-	issuerURL := start(t, issuer)
+	l.issuer = start(t, issuer)
 	moved, orders, probes := relocate(t, file, home)
+	l.orders, l.probes = orders, probes
 	redisFile := filepath.Join(home, "redis-password")
 	if err := os.WriteFile(redisFile, []byte(password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := []string{
 		"REDIS_URL=" + redisURL, "REDIS_PASSWORD_FILE=" + redisFile, "PREVIEW_HOST=127.0.0.1",
-		"JWT_ISSUER=http://issuer.test", "JWKS_URL=" + issuerURL + "/jwks.json", "JWT_AUDIENCE=" + audience,
+		"JWT_ISSUER=http://issuer.test", "JWKS_URL=" + l.issuer + "/jwks.json", "JWT_AUDIENCE=" + audience,
 		"UPSTREAMS=" + strings.TrimPrefix(start(t, &Upstream{Name: "orders-1"}), "http://"),
-		"AUDIT_EVENT_SINK_URL=" + start(t, sink), "AUDIT_EVENT_SINK_TOKEN=secret",
+		"AUDIT_EVENT_SINK_URL=" + start(t, l.sink), "AUDIT_EVENT_SINK_TOKEN=secret",
 		"CADDY_ADMIN=unix/" + filepath.Join(home, "admin.sock") + "|0600",
 	}
-	p := sallyportWith(t, home, env, "run", "--config", moved)
-	p.until("serving initial configuration")
+	l.process = sallyportWith(t, home, append(env, more...), "run", "--config", moved)
+	l.until("serving initial configuration")
+	return l
+}
 
-	_, token := ask(t, issuerURL+"/token?sub=alice", "")
-	if status, body := ask(t, orders, strings.TrimSpace(token)); status != 200 || !strings.Contains(body, `"X-User-Id":"alice"`) {
+func runCaddyfile(t *testing.T, file string) {
+	l := launch(t, file)
+	_, token := ask(t, l.issuer+"/token?sub=alice", "")
+	if status, body := ask(t, l.orders, strings.TrimSpace(token)); status != 200 || !strings.Contains(body, `"X-User-Id":"alice"`) {
 		t.Errorf("with a token: %d %s, want 200 from an upstream that knows alice", status, body)
 	}
-	if status, body := ask(t, orders, ""); status != 401 {
+	if status, body := ask(t, l.orders, ""); status != 401 {
 		t.Errorf("without a token: %d %s, want 401", status, body)
 	}
-	if status, body := ask(t, probes+"/health/ready", ""); status != 200 || strings.Contains(body, "degraded") {
+	if status, body := ask(t, l.probes+"/health/ready", ""); status != 200 || strings.Contains(body, "degraded") {
 		t.Errorf("readiness: %d %s", status, body)
 	}
-	if status, body := ask(t, probes+"/metrics", ""); status != 200 || !strings.Contains(body, "sallyport_refusals_total") {
+	if status, body := ask(t, l.probes+"/metrics", ""); status != 200 || !strings.Contains(body, "sallyport_refusals_total") {
 		t.Errorf("metrics: %d without sallyport_refusals_total", status)
 	}
-	if code, printed := p.stop(syscall.SIGTERM); code != 0 {
+	if code, printed := l.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("SIGTERM: exit code %d; printed:\n%s", code, printed)
 	}
-	sink.mu.Lock()
-	heard := events.String()
-	sink.mu.Unlock()
+	l.sink.mu.Lock()
+	heard := l.events.String()
+	l.sink.mu.Unlock()
 	for _, want := range []string{"http.request", "auth.refused"} {
 		if !strings.Contains(heard, want) {
 			t.Errorf("the sink has not heard of %s when the gateway has ended:\n%s", want, heard)
