@@ -27,7 +27,7 @@ build: ## build bin/sallyport
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
 	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls'
-	go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
+	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./... -- \
 		-C test/bench/receiver -count=1 ./...
@@ -98,6 +98,10 @@ accuracy: ## the long form of the limiter's tests: what is admitted against what
 .PHONY: durability
 durability: ## the long form of the spool's tests: kills, power losses, full disks
 	go run ./test/tally SALLYPORT_DURABILITY=full -count=1 -timeout 60m ./modules/audit/...
+
+.PHONY: cache-suite
+cache-suite: ## run the public suite of HTTP caches: CACHE_TESTS=CHECKOUT, or the edition that is a package
+	CACHE_TESTS="$$(.tools/cache-tests.sh)" go test -count=1 -v -run TestPublicSuite ./modules/cache
 
 .PHONY: soak
 soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood of one, a thousand reloads, fuzzing for SOAKFUZZ (5m) a target

@@ -150,9 +150,9 @@ func (c *recorder) validated() error {
 	return v.answer(o, "revalidated")
 }
 
-// fixed are the fields of a kept answer that a 304 must not change: they
-// describe the body that is kept (RFC 9111 section 3.2).
-var fixed = []string{"Content-Length", "Content-Encoding", "Content-Range", "Content-Type"}
+// fixed are the fields of a kept answer that a 304 must not change: by them the
+// kept body is to be read (RFC 9111 section 3.2).
+var fixed = []string{"Content-Length", "Content-Encoding", "Content-Range"}
 
 func merged(kept, update http.Header) http.Header {
 	h := kept.Clone()

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (v *visit) passes() string {
 		return "upgrade"
 	case strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc"):
 		return "grpc"
-	case r.ContentLength != 0 || len(r.TransferEncoding) > 0:
+	case hasContent(r):
 		// The body is no part of the key, and some servers heed it.
 		return "body"
 	case overridden(r.Header):
@@ -81,6 +82,37 @@ func (v *visit) passes() string {
 	known := v.card.Identity.Subject != ""
 	v.authenticated = (known || len(r.Header["Authorization"]) > 0) && !(known && v.h.Key.Identity)
 	return ""
+}
+
+// hasContent says whether r has a body. Over HTTP/3, and over HTTP/2 where the
+// stream was left open, that is not known before the body is read.
+func hasContent(r *http.Request) bool {
+	if r.ContentLength >= 0 || len(r.TransferEncoding) > 0 || r.Body == nil {
+		return r.ContentLength > 0 || len(r.TransferEncoding) > 0
+	}
+	var first [1]byte
+	n, err := io.ReadFull(r.Body, first[:])
+	if err == io.EOF {
+		r.ContentLength = 0
+		return false
+	}
+	r.Body = &begun{ReadCloser: r.Body, first: first[:n]}
+	return true
+}
+
+// begun is a body of which the first bytes were read already.
+type begun struct {
+	io.ReadCloser
+	first []byte
+}
+
+func (b *begun) Read(p []byte) (int, error) {
+	if len(b.first) > 0 {
+		n := copy(p, b.first)
+		b.first = b.first[n:]
+		return n, nil
+	}
+	return b.ReadCloser.Read(p)
 }
 
 // clientWants reads what the request says. Pragma counts where there is no
