@@ -48,7 +48,45 @@ func broken(body, path, variant string) string {
 func TestLoad(t *testing.T) {
 	k := stock(t, `{"memory":1048576,"max_object":65536,"max_variants":3,"stale_if_error":1000000000,"stale_while_revalidate":1000000000}`)
 	var serial atomic.Int64
-	k.origin = func(w http.ResponseWriter, r *http.Request) error {
+	k.origin = moody(&serial)
+	var guests sync.WaitGroup
+	var answered atomic.Int64
+	deadline := time.Now().Add(3 * time.Second)
+	for range 32 {
+		guests.Go(func() {
+			for time.Now().Before(deadline) {
+				if k.visitOnce(t) {
+					answered.Add(1)
+				}
+			}
+		})
+	}
+	guests.Go(func() {
+		for now := time.Now(); now.Before(deadline); now = time.Now() {
+			k.h.larder.purge(orders[rand.IntN(len(orders))], now, "admin")
+		}
+	})
+	guests.Wait()
+	if n := answered.Load(); n < 10 {
+		t.Errorf("only %d whole answers were checked", n)
+	}
+	if err := k.app.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if spare, want := k.h.larder.spare.Load(), int64(1<<20/8); spare != want {
+		t.Errorf("%d bytes are free for fetches, want all %d back", spare, want)
+	}
+}
+
+// orders are purges of some of what moody answers.
+var orders = []*purge{
+	{URL: []string{"http://a.example/0"}}, {Tag: []string{"t1"}}, {Prefix: []string{"http://a.example/1"}}, {All: true}, {Tag: []string{"t2"}, Soft: true},
+}
+
+// moody is an origin whose sealed answers vary, break off, fail, grow too large
+// or are private, and bear the number of the request.
+func moody(serial *atomic.Int64) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
 		n := serial.Add(1)
 		variant := r.Header.Get("X-V")
 		switch n % 17 {
@@ -78,45 +116,30 @@ func TestLoad(t *testing.T) {
 		}
 		return nil
 	}
-	var guests sync.WaitGroup
-	var answered atomic.Int64
-	deadline := time.Now().Add(3 * time.Second)
-	for range 32 {
-		guests.Go(func() {
-			for time.Now().Before(deadline) {
-				if k.visitOnce(t) {
-					answered.Add(1)
-				}
-			}
-		})
-	}
-	guests.Go(func() {
-		for now := time.Now(); now.Before(deadline); now = time.Now() {
-			k.h.larder.purge([]*purge{
-				{URL: []string{"http://a.example/0"}}, {Tag: []string{"t1"}}, {Prefix: []string{"http://a.example/1"}}, {All: true}, {Tag: []string{"t2"}, Soft: true},
-			}[rand.IntN(5)], now, "admin")
-		}
-	})
-	guests.Wait()
-	if n := answered.Load(); n < 10 {
-		t.Errorf("only %d whole answers were checked", n)
-	}
-	if err := k.app.Stop(); err != nil {
-		t.Fatal(err)
-	}
-	if spare, want := k.h.larder.spare.Load(), int64(1<<20/8); spare != want {
-		t.Errorf("%d bytes are free for fetches, want all %d back", spare, want)
-	}
 }
 
-// visitOnce makes one request and says whether it got a whole answer.
+// visitOnce makes one request, which its client may leave, and says whether it
+// got a whole answer.
 func (k *kitchen) visitOnce(t *testing.T) bool {
 	path, variant := fmt.Sprint("/", rand.IntN(4)), fmt.Sprint(rand.IntN(3))
 	method := "GET"
 	if rand.IntN(50) == 0 {
 		method = "POST"
 	}
-	w := httptest.NewRecorder()
+	w, whole := k.ask(method, path, variant)
+	if !whole {
+		return false
+	}
+	if why := broken(w.Body.String(), path, variant); why != "" {
+		t.Errorf("%s %s X-V %s: %s: %.80q… (%d bytes, %s)", method, path, variant, why, w.Body, w.Body.Len(), w.Header().Get("Cache-Status"))
+	}
+	return true
+}
+
+// ask makes a request and says whether it was answered with 200 in whole; one
+// in five clients leaves early.
+func (k *kitchen) ask(method, path, variant string) (w *httptest.ResponseRecorder, whole bool) {
+	w = httptest.NewRecorder()
 	r := request(w, method, "http://a.example"+path, "X-V: "+variant)
 	ctx, leave := context.WithCancel(r.Context())
 	defer leave()
@@ -124,19 +147,11 @@ func (k *kitchen) visitOnce(t *testing.T) bool {
 		stop := time.AfterFunc(time.Duration(rand.IntN(300))*time.Microsecond, leave)
 		defer stop.Stop()
 	}
-	whole := func() (whole bool) {
-		defer func() {
-			if p := recover(); p != nil && p != http.ErrAbortHandler {
-				panic(p)
-			}
-		}()
-		return k.serve(w, r.WithContext(ctx)) == nil
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			panic(p)
+		}
 	}()
-	if !whole || w.Code != 200 || ctx.Err() != nil {
-		return false
-	}
-	if why := broken(w.Body.String(), path, variant); why != "" {
-		t.Errorf("%s %s X-V %s: %s: %.80q… (%d bytes, %s)", method, path, variant, why, w.Body, w.Body.Len(), w.Header().Get("Cache-Status"))
-	}
-	return true
+	err := k.serve(w, r.WithContext(ctx))
+	return w, err == nil && w.Code == 200 && ctx.Err() == nil
 }
