@@ -214,3 +214,21 @@ func TestHitsAreCountedByRoute(t *testing.T) {
 		}
 	}
 }
+
+// TestAgeCountsFromTheRequest: an Age that the answer brings was right when it
+// was asked for, or later (RFC 9111 section 4.2.3).
+func TestAgeCountsFromTheRequest(t *testing.T) {
+	timed(t, `{}`, func(t *testing.T, k *kitchen) {
+		k.origin = func(w http.ResponseWriter, _ *http.Request) error {
+			time.Sleep(5 * time.Second)
+			w.Header().Set("Cache-Control", "max-age=60")
+			w.Header().Set("Age", "10")
+			_, err := io.WriteString(w, "x")
+			return err
+		}
+		k.get()
+		if got := k.get().Header().Get("Age"); got != "15" {
+			t.Errorf("Age is %q, want 15: 10 as it came, and 5 on the way", got)
+		}
+	})
+}

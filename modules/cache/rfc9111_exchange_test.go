@@ -24,6 +24,8 @@ var validating = []rule{
 		{With: []string{"If-Modified-Since: " + stamp(-time.Second)}, Want: 1}}},
 	{Section: "4.3.2", Name: "a client's condition is judged on a new answer too", Steps: []step{
 		{With: []string{`If-None-Match: "a"`}, Fields: tagged, Code: 304, Unsent: []string{"If-None-Match"}}, {Want: 1}}},
+	{Section: "4.3.2", Name: "a 304 of what the client does not have is a 200 to it", Steps: []step{
+		{Fields: tagged, Want: 1}, {After: 61 * time.Second, With: []string{`If-None-Match: "z"`}, Status: 304, Fields: tagged, Code: 200, Want: 1, Sent: []string{`If-None-Match: "a"`}}}},
 	{Section: "4.3.2", Name: "If-Match is the origin's to judge", Steps: []step{
 		{Fields: tagged, Want: 1}, {With: []string{`If-Match: "b"`}, Status: 412, Want: 2, Sent: []string{`If-Match: "b"`}}}},
 	{Section: "4.3.2", Name: "If-Unmodified-Since is the origin's to judge", Steps: []step{
@@ -44,6 +46,16 @@ var validating = []rule{
 		{Fields: append(tagged, "Age: 30"), Want: 1}, {After: 31 * time.Second, Status: 304, Fields: fresh, Code: 200, Want: 1, Has: []string{"Age: 0"}}}},
 	{Section: "4.3.4", Name: "a 304 of another tag updates nothing", Steps: []step{
 		{Fields: tagged, Want: 1}, {After: 61 * time.Second, Fields: []string{"Cache-Control: max-age=60", `Etag: "b"`}, Want: 2}}},
+	{Section: "4.3.4", Name: "nor does one of a strong tag update what bears a weak one", Steps: []step{
+		{Fields: append(control("max-age=60"), `Etag: W/"a"`), Want: 1},
+		{After: 61 * time.Second, Status: 304, Fields: []string{`Etag: "a"`}, Code: 304}, {Fields: fresh, Want: 4}}},
+	{Section: "4.3.4", Name: "one of a weak tag does", Steps: []step{
+		{Fields: append(control("max-age=60"), `Etag: W/"a"`), Want: 1},
+		{After: 61 * time.Second, Status: 304, Fields: append(control("max-age=60"), `Etag: W/"a"`), Code: 200, Want: 1}}},
+	{Section: "3.2", Name: "a 304 updates the type, and not how the bytes are coded", Steps: []step{
+		{Fields: append(tagged, "Content-Type: text/plain", "Content-Encoding: x-a"), Want: 1},
+		{After: 61 * time.Second, Status: 304, Fields: append(tagged, "Content-Type: text/html", "Content-Encoding: x-b"), Code: 200, Want: 1,
+			Has: []string{"Content-Type: text/html", "Content-Encoding: x-a"}}}},
 	{Section: "4.3.5", Name: "a HEAD that differs makes it stale", Steps: []step{
 		{Fields: append(tagged, "Content-Length: 8"), Want: 1},
 		{After: 61 * time.Second, Send: "HEAD /x", Fields: []string{`Etag: "b"`}},

@@ -63,6 +63,10 @@ var reusing = []rule{
 		{Status: 304, Code: 200, Want: 1, Sent: []string{`If-None-Match: "a"`}}, {Fields: fresh, Want: 3}}},
 	{Section: "4", Name: "an answer from the store has an Age", Steps: []step{
 		{Fields: fresh, Want: 1, Lacks: []string{"Age"}}, {After: 9 * time.Second, Want: 1, Has: []string{"Age: 9"}}}},
+	{Section: "4", Name: "of two that fit the newer by Date", Steps: []step{
+		{With: []string{"X-V: 1", "X-W: 1"}, Fields: append(control("max-age=60"), "Vary: X-V", "Date: "+stamp(0)), Want: 1},
+		{With: append(control("no-cache"), "X-V: 1", "X-W: 1"), Fields: append(control("max-age=60"), "Vary: X-W", "Date: "+stamp(-10*time.Second)), Want: 2},
+		{With: []string{"X-V: 1", "X-W: 1"}, Want: 1}, {With: []string{"X-V: 2", "X-W: 1"}, Want: 2}}},
 	{Section: "4", Name: "unsafe methods are written through", Steps: []step{
 		{Fields: fresh, Want: 1}, {Send: "PUT /x", Want: 2}, {Send: "DELETE /x", Want: 3}, {Send: "PATCH /x", Want: 4}}},
 	{Section: "4.1", Name: "Vary and the same field", Steps: []step{
@@ -123,6 +127,9 @@ var freshening = []rule{
 		{Fields: append(control("max-age=60, no-cache"), `Etag: "a"`), Want: 1}, {Status: 503, Want: 2}})},
 	{Section: "5.2.2.10", Name: "s-maxage takes it from a default", Config: `{"stale_if_error":3600000000000}`, Steps: after(61*time.Second, []step{
 		{Fields: control("s-maxage=60"), Want: 1}, {Status: 503, Want: 2}})},
+	{Section: "5.2", Name: "directives are passed on both ways", Steps: []step{
+		{With: control("max-stale=5, x-own=1"), Fields: control("max-age=60, x-own=2"), Want: 1, Sent: control("max-stale=5, x-own=1"), Has: control("max-age=60, x-own=2")},
+		{Want: 1, Has: control("max-age=60, x-own=2")}}},
 	{Section: "5.2", Name: "directives have no case", Steps: reused(control("MAX-Age=60"))},
 	{Section: "5.2", Name: "a value may be quoted", Steps: reused(control(`max-age="60"`))},
 	{Section: "5.2.3", Name: "unknown directives mean nothing", Steps: reused(control(`x="no-store, private", max-age=60, y=no-cache`))},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/sallyport-gateway/sallyport/modules/cache/freshness"
 	"github.com/sallyport-gateway/sallyport/modules/cache/store"
@@ -103,8 +104,10 @@ func (c *recorder) catchUp(size int64) {
 
 // confirms says whether a 304 with header h speaks of o (RFC 9111 section 4.3.4).
 func confirms(h http.Header, o *store.Object) bool {
-	if tag := h.Get("Etag"); tag != "" {
-		return weak(tag) == weak(o.Header.Get("Etag"))
+	if tag, kept := h.Get("Etag"), o.Header.Get("Etag"); strings.HasPrefix(tag, "W/") {
+		return weak(tag) == weak(kept)
+	} else if tag != "" {
+		return tag == kept
 	}
 	if at := h.Get("Last-Modified"); at != "" && o.Header.Get("Etag") == "" {
 		return at == o.Header.Get("Last-Modified")

@@ -156,8 +156,9 @@ func (v *visit) look() use {
 	return v.judge()
 }
 
-// pick returns the newest variant that the request selects and no purge struck.
-func (v *visit) pick(variants []*store.Object) *store.Object {
+// pick returns the newest variant that the request selects and no purge struck
+// (RFC 9111 section 4).
+func (v *visit) pick(variants []*store.Object) (best *store.Object) {
 	var room [256]byte
 	for _, o := range variants {
 		if len(o.Vary) > 0 {
@@ -169,17 +170,16 @@ func (v *visit) pick(variants []*store.Object) *store.Object {
 		if v.authenticated && !o.Shared {
 			continue
 		}
-		switch v.h.larder.purges.Judge(o) {
-		case store.Gone:
+		verdict := v.h.larder.purges.Judge(o)
+		if verdict == store.Gone || best != nil && !o.Made().After(best.Made()) {
 			continue
-		case store.Stale:
-			v.left = min(o.Left(v.now), -1)
-		default:
-			v.left = o.Left(v.now)
 		}
-		return o
+		best, v.left = o, o.Left(v.now)
+		if verdict == store.Stale {
+			v.left = min(v.left, -1)
+		}
 	}
-	return nil
+	return best
 }
 
 // judge says what v.found is good for (RFC 9111 sections 4.2 and 5.2.1).

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +34,13 @@ func (*memory) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// dead has the upstream refuse every connection.
+var dead atomic.Bool
+
 func (*memory) RoundTrip(r *http.Request) (*http.Response, error) {
+	if dead.Load() {
+		return nil, syscall.ECONNREFUSED
+	}
 	return &http.Response{
 		StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        http.Header{"Content-Type": {"text/plain"}, "Content-Length": {"2"}},

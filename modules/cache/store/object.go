@@ -61,6 +61,9 @@ func (o *Object) Weight() int64 {
 	return n + o.Body.Held()
 }
 
+// Made is when the origin made the object.
+func (o *Object) Made() time.Time { return o.Received.Add(-o.Age) }
+
 // Since is how old the object is at now.
 func (o *Object) Since(now time.Time) time.Duration {
 	return o.Age + max(0, now.Sub(o.Received))
