@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,11 @@ import (
 func branch(t *testing.T, address, name, node string) *kitchen {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialTimeout: 200 * time.Millisecond, DialerRetries: 1})
+	return branchOf(t, client, name, node)
+}
+
+func branchOf(t *testing.T, client redis.UniversalClient, name, node string) *kitchen {
+	t.Helper()
 	t.Cleanup(func() { _ = client.Close() })
 	k := stock(t, fmt.Sprintf(`{"name":%q,"redis":"default"}`, name+node))
 	l, err := newLarder(name+node, name, 16<<20)
@@ -295,5 +301,81 @@ func TestRedisOnlyRenewsInTheBackground(t *testing.T) {
 	})
 	if got := k.last().Header.Get("If-None-Match"); got != `"a"` {
 		t.Errorf("the origin was asked to validate %q", got)
+	}
+}
+
+// TestAGatewayThatWasAwayCatchesUp carries out what it has missed, also on what
+// lies in its memory.
+func TestAGatewayThatWasAwayCatchesUp(t *testing.T) {
+	server := redistest.Start(t)
+	one, two := branch(t, server.Addr, "away", "1"), branch(t, server.Addr, "away", "2")
+	two.answers(200, "x", "Cache-Control: max-age=600", "Surrogate-Key: t1")
+	until(t, "both have read what there was", func() bool { return two.h.larder.current.Load() })
+	two.do("GET", "http://a.example/x")
+	two.do("GET", "http://a.example/y")
+	if err := two.app.Stop(); err != nil { // it hears no more
+		t.Fatal(err)
+	}
+	for _, o := range []*purge{{Tag: []string{"none"}}, {URL: []string{"http://a.example/x"}}} {
+		if err := one.h.larder.peers.Load().tell(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !hit(two, "/x") {
+		t.Fatal("who is away has heard of the purge: the test proves nothing")
+	}
+	p := &peers{redis: two.h.second.redis, larder: two.h.larder, second: two.h.second, node: "2"}
+	back, stop := context.WithCancel(t.Context())
+	defer stop()
+	var listening sync.WaitGroup
+	listening.Go(func() { p.listen(back) })
+	until(t, "the purge is carried out", func() bool { return two.h.larder.memory.Get("http://a.example/x\naway\n") == nil })
+	if !hit(two, "/y") {
+		t.Error("what was not purged is gone too")
+	}
+	stop()
+	listening.Wait()
+}
+
+// TestACluster has keys on all nodes: what belongs together bears one hash tag.
+func TestACluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, false)
+	kitchens := make([]*kitchen, 2)
+	for i := range kitchens {
+		k := branchOf(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()}), "cluster", fmt.Sprint(i))
+		k.answers(200, "x", "Cache-Control: max-age=600", "Vary: X-V", "Surrogate-Key: t1")
+		kitchens[i] = k
+	}
+	one, two := kitchens[0], kitchens[1]
+	var urls []string
+	for i := range 30 {
+		path := fmt.Sprint("/", i)
+		urls = append(urls, "http://a.example"+path)
+		one.do("GET", "http://a.example"+path, "X-V: 1")
+	}
+	until(t, "the other serves it all", func() bool {
+		for i := range 30 {
+			if list, err := two.h.second.list(t.Context(), urls[i]); err != nil || len(list) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	for i := range 30 {
+		if !hit(two, fmt.Sprint("/", i), "X-V: 1") {
+			t.Errorf("/%d is not shared", i)
+		}
+	}
+	two.expect(0, "all of it lies in Redis")
+	o := &purge{URL: urls}
+	two.h.larder.purge(o, time.Now(), "admin")
+	if err := two.h.larder.peers.Load().tell(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the first one has dropped it all", func() bool { return one.h.larder.memory.Len() == 0 })
+	for _, u := range urls {
+		if list, err := one.h.second.list(t.Context(), u); err != nil || len(list) != 0 {
+			t.Errorf("%s is left in Redis: %v, %v", u, list, err)
+		}
 	}
 }
