@@ -45,6 +45,10 @@ type App struct {
 	// spool, 64 MiB in memory.
 	MaxBytes int64 `json:"max_bytes,omitempty"`
 
+	// DropOldest gives up the oldest events where there is no room, not the
+	// new ones of lesser classes. Default: false.
+	DropOldest bool `json:"drop_oldest,omitempty"`
+
 	// Strict names the classes whose events must be on the disk before what
 	// they tell of goes on. It needs a spool. Default: admin and config where
 	// there is a spool. `none` stands for no class.
@@ -103,6 +107,10 @@ type SinkConfig struct {
 	// yet once every required sink has them.
 	Optional bool `json:"optional,omitempty"`
 
+	// MaxLag is how old events may get that wait only for this optional sink,
+	// while half of the spool is free. Default: 10m.
+	MaxLag caddy.Duration `json:"max_lag,omitempty"`
+
 	// SinkRaw is the sink itself.
 	SinkRaw json.RawMessage `json:"sink,omitempty" caddy:"namespace=sallyport.audit.sinks inline_key=type"`
 }
@@ -111,6 +119,7 @@ type SinkConfig struct {
 type sinkEntry struct {
 	name     string
 	optional bool
+	maxLag   time.Duration
 	sink     Sink
 }
 
@@ -182,7 +191,13 @@ func (a *App) focus() (err error) {
 }
 
 func (a *App) load(ctx caddy.Context, c *SinkConfig) error {
-	e := &sinkEntry{name: c.label(), optional: c.Optional}
+	e := &sinkEntry{name: c.label(), optional: c.Optional, maxLag: time.Duration(c.MaxLag)}
+	switch {
+	case c.MaxLag < 0 || c.MaxLag > 0 && !c.Optional:
+		return fmt.Errorf("audit: sink '%s': max_lag is for a sink that is optional", e.name)
+	case c.MaxLag == 0:
+		e.maxLag = 10 * time.Minute
+	}
 	if !validName(e.name) {
 		return fmt.Errorf("audit: a sink is called '%s'; a name is one word of letters, digits, '-' and '_'", e.name)
 	}

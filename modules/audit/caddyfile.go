@@ -45,6 +45,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //		sink <type> <args...> {
 //			name <name>
 //			optional
+//			max_lag <duration>
 //			<options of the type>
 //		}
 //		node <name>
@@ -52,6 +53,7 @@ func parseOption(d *caddyfile.Dispenser, existing any) (any, error) {
 //			min_free <percent>
 //		}
 //		max_bytes <size>
+//		drop_oldest
 //		strict none|<class...>
 //		checkpoint [<count> <interval>] {
 //			key <file>
@@ -71,6 +73,7 @@ func (a *App) block(d *caddyfile.Dispenser) error {
 		syntax.Option{Name: "node", Read: syntax.Text(&a.Node)},
 		syntax.Option{Name: "spool", Read: a.readSpool},
 		syntax.Option{Name: "max_bytes", Read: size(&a.MaxBytes)},
+		syntax.Option{Name: "drop_oldest", Read: syntax.Flag(&a.DropOldest)},
 		syntax.Option{Name: "strict", Read: a.readStrict},
 		syntax.Option{Name: "checkpoint", Read: a.Checkpoint.read},
 		syntax.Option{Name: "admin", Read: syntax.Text(&a.Admin)},
@@ -99,6 +102,9 @@ func (a *App) readSink(d *caddyfile.Dispenser) error {
 	mod, err := caddyfile.UnmarshalModule(own, id)
 	if err != nil {
 		return err
+	}
+	if c.MaxLag != 0 && !c.Optional {
+		return d.Errf("sink: option 'max_lag' is for a sink that is 'optional'")
 	}
 	c.SinkRaw = caddyconfig.JSONModuleObject(mod, "type", kind, nil)
 	for _, other := range a.Sinks {
@@ -140,7 +146,7 @@ func (c *SinkConfig) common(d *caddyfile.Dispenser, segment caddyfile.Segment) (
 			depth++
 		case t.Text == "}":
 			depth--
-		case depth == 1 && firstInLine && (t.Text == "name" || t.Text == "optional"):
+		case depth == 1 && firstInLine && (t.Text == "name" || t.Text == "optional" || t.Text == "max_lag"):
 			n := i + 1
 			for n < len(segment) && segment[n].Line == t.Line && segment[n].File == t.File {
 				n++
@@ -162,6 +168,14 @@ func (c *SinkConfig) set(d *caddyfile.Dispenser, option string, args []caddyfile
 		c.Optional = true
 	case option == "optional":
 		return d.Errf("sink: option 'optional' stands once and takes no argument")
+	case option == "max_lag":
+		if len(args) == 1 && c.MaxLag == 0 {
+			if lag, err := syntax.ParseDuration(args[0].Text); err == nil && lag > 0 {
+				c.MaxLag = caddy.Duration(lag)
+				return nil
+			}
+		}
+		return d.Errf("sink: option 'max_lag' stands once and takes a duration such as 10m")
 	case len(args) == 1 && c.Name == "" && validName(args[0].Text):
 		c.Name = args[0].Text
 	default:

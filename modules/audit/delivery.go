@@ -58,6 +58,7 @@ type delivery struct {
 type binding struct {
 	sink     Sink
 	required bool
+	maxLag   time.Duration // of an optional sink
 	logger   *zap.Logger
 	// replaced closes when a newer binding takes over, so that a delivery that
 	// waits out a fault tries the new one at once.
@@ -139,7 +140,21 @@ func (d *delivery) noteSkip(first spool.Mark) {
 	if at.Seq == 0 || first.Seq <= at.Seq+1 {
 		return
 	}
-	d.desk.gap("skipped", d.name, int64(first.Seq-at.Seq-1), spool.Mark{Epoch: at.Epoch, Seq: at.Seq + 1})
+	reason := "skipped"
+	if d.bound.Load().required {
+		reason = "oldest"
+	}
+	count := int64(first.Seq - at.Seq - 1)
+	skipped.WithLabelValues(d.name).Add(float64(count))
+	d.desk.gap(reason, d.name, count, spool.Mark{Epoch: at.Epoch, Seq: at.Seq + 1})
+}
+
+// lag is the age of the oldest event in hand.
+func (d *delivery) lag(now time.Time) time.Duration {
+	if w := d.waiting.Load(); w != 0 {
+		return max(0, now.Sub(time.Unix(0, w)))
+	}
+	return 0
 }
 
 // dress puts the place in front of each stored event.

@@ -33,6 +33,7 @@ type journal interface {
 	// SetAside keeps an event that a sink never takes.
 	SetAside(sink string, line []byte) error
 	Stats() spool.Stats
+	SetBounds(limit int64, minFree float64, dropOldest bool)
 	Close() error
 }
 
@@ -125,7 +126,7 @@ func (d *desk) open(a *App) error {
 		d.journal = spool.NewRing(a.MaxBytes, uint64(time.Now().UnixMilli()))
 		spoolLimit.WithLabelValues().Set(float64(a.MaxBytes))
 	} else {
-		l, err := spool.Open(d.dir, spool.Options{Node: d.node, Limit: a.MaxBytes, MinFree: a.minFree()})
+		l, err := spool.Open(d.dir, spool.Options{Node: d.node, Limit: a.MaxBytes, MinFree: a.minFree(), DropOldest: a.DropOldest})
 		if err != nil {
 			return fmt.Errorf("audit: open spool %s: %w", d.dir, err)
 		}
@@ -148,8 +149,8 @@ func (d *desk) open(a *App) error {
 // bounds makes the limits those of the newest configuration, or of the one
 // that is left.
 func (d *desk) bounds(a *App) {
+	d.journal.SetBounds(a.MaxBytes, a.minFree(), a.DropOldest)
 	if d.log != nil {
-		d.log.SetBounds(a.MaxBytes, a.minFree())
 		spoolLimit.WithLabelValues().Set(float64(a.MaxBytes))
 	}
 }
@@ -220,7 +221,7 @@ func (d *desk) rebindLocked() (retired []*delivery) {
 		}
 	}
 	for _, s := range sinks {
-		b := &binding{sink: s.sink, required: !s.optional, logger: d.apps[len(d.apps)-1].logger}
+		b := &binding{sink: s.sink, required: !s.optional, maxLag: s.maxLag, logger: d.apps[len(d.apps)-1].logger}
 		dl, known := d.deliveries[s.name]
 		if !known {
 			at, seen := d.places[s.name]
@@ -299,48 +300,6 @@ func (d *desk) moved() {
 	if d.dir == "" {
 		d.release()
 	}
-}
-
-// keepPlaces stores how far every sink has come and lets go of what all have.
-func (d *desk) keepPlaces() {
-	d.mu.Lock()
-	list := slices.Collect(maps.Values(d.deliveries))
-	d.mu.Unlock()
-	for _, dl := range list {
-		d.keep(dl)
-	}
-	d.release()
-}
-
-func (d *desk) release() {
-	d.mu.Lock()
-	m, any := d.passedLocked()
-	d.mu.Unlock()
-	if any {
-		d.journal.Release(m)
-	}
-}
-
-// passedLocked is the place that every required sink has passed; where no sink
-// is required, every sink.
-func (d *desk) passedLocked() (least spool.Mark, any bool) {
-	required := false
-	for _, dl := range d.deliveries {
-		required = required || dl.bound.Load().required
-	}
-	for _, dl := range d.deliveries {
-		if required && !dl.bound.Load().required {
-			continue
-		}
-		at := *dl.at.Load()
-		if d.dir != "" {
-			at = d.places[dl.name]
-		}
-		if !any || at.Seq < least.Seq {
-			least, any = at, true
-		}
-	}
-	return least, any
 }
 
 // setAside gives up an event that a sink never takes.

@@ -60,7 +60,7 @@ func (a *App) decide() error {
 
 // configured says whether there is an audit block that says anything.
 func (a *App) configured() bool {
-	return len(a.Sinks) > 0 || a.Node != "" || a.Admin != "" || a.Spool != "" || a.MinFree != 0 || a.MaxBytes != 0 || len(a.Strict) > 0 || a.Granted || a.Checkpoint != (Checkpoint{}) || a.Coalesce != (Coalesce{}) ||
+	return len(a.Sinks) > 0 || a.Node != "" || a.Admin != "" || a.Spool != "" || a.MinFree != 0 || a.MaxBytes != 0 || a.DropOldest || len(a.Strict) > 0 || a.Granted || a.Checkpoint != (Checkpoint{}) || a.Coalesce != (Coalesce{}) ||
 		len(a.Fields) > 0 || len(a.Redact.Fields) > 0 || a.ShutdownFlush != 0
 }
 

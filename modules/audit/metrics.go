@@ -21,6 +21,7 @@ var (
 	requests  = counter("sink_requests_total", "Batches handed to a sink, by what came of it: delivered, retry, smaller, poison, denied or gone.", "sink", "result")
 	delivered = counter("sink_events_total", "Events that a sink has accepted.", "sink")
 	dead      = counter("dead_letters_total", "Events that a sink refused for good and that were set aside.", "sink")
+	skipped   = counter("sink_skipped_total", "Events that a sink has not got because they were given up.", "sink")
 	gaps      = counter("gaps_total", "Gaps written into the stream, by the reason.", "reason")
 
 	lagEvents   = gauge("sink_lag_events", "Events that wait for a sink.", "sink")
@@ -51,7 +52,7 @@ func init() {
 }
 
 func register(reg prometheus.Registerer) error {
-	return instrument.Register(reg, events, requests, delivered, dead, gaps, lagEvents, lagSeconds, spoolBytes, spoolLimit, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
+	return instrument.Register(reg, events, requests, delivered, dead, skipped, gaps, lagEvents, lagSeconds, spoolBytes, spoolLimit, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
 }
 
 func setConfigHash(hash string) {

@@ -31,10 +31,8 @@ func (a *App) Ready(context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for name, dl := range d.deliveries {
-		if w := dl.waiting.Load(); w != 0 {
-			if age := time.Since(time.Unix(0, w)); age > lateAfter {
-				return degraded(fmt.Sprintf("sink '%s' is %v behind", name, age.Round(time.Second)))
-			}
+		if age := dl.lag(time.Now()); age > lateAfter {
+			return degraded(fmt.Sprintf("sink '%s' is %v behind", name, age.Round(time.Second)))
 		}
 	}
 	return nil

@@ -23,6 +23,8 @@ func (d *desk) tidy(ctx context.Context) {
 			}
 			if d.dir != "" {
 				d.keepPlaces()
+			} else {
+				d.release()
 			}
 			d.measure(now)
 		}
@@ -117,11 +119,7 @@ func (d *desk) measure(now time.Time) {
 	defer d.mu.Unlock()
 	for name, dl := range d.deliveries {
 		lagEvents.WithLabelValues(name).Set(float64(s.Last.Seq - min(s.Last.Seq, dl.at.Load().Seq)))
-		lag := 0.0
-		if w := dl.waiting.Load(); w != 0 {
-			lag = max(0, now.Sub(time.Unix(0, w)).Seconds())
-		}
-		lagSeconds.WithLabelValues(name).Set(lag)
+		lagSeconds.WithLabelValues(name).Set(dl.lag(now).Seconds())
 	}
 }
 

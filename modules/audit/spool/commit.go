@@ -38,6 +38,7 @@ func (l *Log) nap() time.Duration {
 
 func (l *Log) turn(last bool) {
 	staged, durable, needed := l.take()
+	l.shed()
 	var g group
 	if len(staged) > 0 {
 		g = l.seal(staged, durable)

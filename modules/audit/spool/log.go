@@ -19,6 +19,9 @@ type Options struct {
 	// MinFree is the part of the volume, from 0 to 1, that is left to others:
 	// below it only the two highest classes are taken.
 	MinFree float64
+	// DropOldest makes room by giving up the oldest segment, not the newest
+	// record, whatever the classes.
+	DropOldest bool
 	// Now tells the time of epochs and segments. Default: time.Now.
 	Now func() time.Time
 	// FS is where the segments live. Default: Disk.
@@ -59,6 +62,7 @@ type Log struct {
 	mu      sync.Mutex // guards what follows
 	limit   int64
 	minFree float64
+	oldest  bool   // is what is given up where there is no room
 	seq     uint64 // last assigned
 	stage   []byte // frames that the committer has not taken yet
 	spare   []byte // an empty buffer to stage into next
@@ -119,11 +123,11 @@ func (l *Log) OnSync(observe func(took time.Duration, err error)) {
 	l.onSync = observe
 }
 
-// SetBounds changes the limit and the minimum of free space.
-func (l *Log) SetBounds(limit int64, minFree float64) {
+// SetBounds changes the limit, the minimum of free space, and what is given up.
+func (l *Log) SetBounds(limit int64, minFree float64, dropOldest bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.limit, l.minFree = limit, minFree
+	l.limit, l.minFree, l.oldest = limit, minFree, dropOldest
 }
 
 // classKept is the lowest class that a volume below its minimum still takes.
@@ -142,9 +146,13 @@ func (l *Log) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
 		return Mark{}, ErrClosed
 	}
 	tight := l.tight && class < classKept
-	if tight || waiting > share(stageLimit, class) || l.segBytes+waiting > share(l.limit, class) {
+	most := share(l.limit, class)
+	if l.oldest {
+		most = l.limit
+	}
+	if tight || waiting > share(stageLimit, class) || l.segBytes+waiting > most {
 		l.mu.Unlock()
-		if tight {
+		if tight || l.oldest {
 			l.wake() // the committer looks whether there is room again
 		}
 		return Mark{}, ErrFull
@@ -235,11 +243,33 @@ func (l *Log) Release(m Mark) {
 	}
 	var gone []*segment
 	for len(l.segs) > 1 && l.segs[1].head.first <= m.Seq+1 && l.segs[0] != l.active {
-		gone = append(gone, l.segs[0])
-		l.segBytes -= l.segs[0].size
-		l.segs = l.segs[1:]
+		gone = append(gone, l.cutLocked())
 	}
 	l.mu.Unlock()
+	l.remove(gone)
+}
+
+// cutLocked takes the oldest segment out of the list.
+func (l *Log) cutLocked() *segment {
+	s := l.segs[0]
+	l.segBytes -= s.size
+	l.segs = l.segs[1:]
+	return s
+}
+
+// shed gives up the oldest segments until another one has room. Readers see by
+// the sequence of what comes next what they have not got.
+func (l *Log) shed() {
+	l.mu.Lock()
+	var gone []*segment
+	for l.oldest && len(l.segs) > 1 && l.segs[0] != l.active && l.segBytes+l.heldBytes > l.limit-l.size {
+		gone = append(gone, l.cutLocked())
+	}
+	l.mu.Unlock()
+	l.remove(gone)
+}
+
+func (l *Log) remove(gone []*segment) {
 	for _, s := range gone {
 		// A segment that stays because it cannot be removed is found again by
 		// the next Open, and delivered twice at the worst.

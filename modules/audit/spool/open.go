@@ -14,7 +14,7 @@ import (
 // does a format that this program does not know.
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{
-		fs: o.FS, dir: dir, node: o.Node, now: o.Now, limit: o.Limit, minFree: o.MinFree,
+		fs: o.FS, dir: dir, node: o.Node, now: o.Now, limit: o.Limit, minFree: o.MinFree, oldest: o.DropOldest,
 		kick: make(chan struct{}, 1), quit: make(chan struct{}), changed: make(chan struct{}), staged: make(chan struct{}),
 	}
 	if l.fs == nil {

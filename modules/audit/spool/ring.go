@@ -10,10 +10,11 @@ import (
 // Ring is the spool that lives in memory: it outlasts a reload and a dead sink,
 // and ends with the process.
 type Ring struct {
-	limit int64
 	epoch uint64
 
 	mu     sync.Mutex // guards what follows
+	limit  int64
+	oldest bool // is what is given up where there is no room
 	seq    uint64
 	held   []Record // in order, without gaps; held[0].Seq is the oldest
 	bytes  int64
@@ -39,7 +40,10 @@ func (r *Ring) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
 		return Mark{}, ErrClosed
 	}
 	cost := int64(len(payload)) + recordCost
-	if r.bytes+cost > share(r.limit, class) {
+	for r.oldest && len(r.held) > 0 && r.bytes+cost > r.limit {
+		r.cutLocked(1)
+	}
+	if r.bytes+cost > share(r.limit, class) && (!r.oldest || r.bytes+cost > r.limit) {
 		return Mark{}, ErrFull
 	}
 	r.seq++
@@ -103,7 +107,18 @@ func (r *Ring) Release(m Mark) {
 	if m.Epoch != r.epoch || len(r.held) == 0 || m.Seq < r.held[0].Seq {
 		return
 	}
-	n := min(int(m.Seq-r.held[0].Seq)+1, len(r.held))
+	r.cutLocked(min(int(m.Seq-r.held[0].Seq)+1, len(r.held)))
+}
+
+// SetBounds changes the limit, and what is given up.
+func (r *Ring) SetBounds(limit int64, _ float64, dropOldest bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.limit, r.oldest = limit, dropOldest
+}
+
+// cutLocked lets go of the oldest n records.
+func (r *Ring) cutLocked(n int) {
 	for _, rec := range r.held[:n] {
 		r.bytes -= int64(len(rec.Payload)) + recordCost
 	}
