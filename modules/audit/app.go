@@ -243,7 +243,6 @@ func (a *App) Start() error {
 		return err
 	}
 	a.attached = true
-	a.arm()
 	if first {
 		a.firstWords()
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"go.uber.org/zap"
 
+	"github.com/sallyport-gateway/sallyport/modules/audit/spool"
 	"github.com/sallyport-gateway/sallyport/modules/syntax"
 )
 
@@ -54,11 +55,11 @@ func (c *Checkpoint) provision(a *App) error {
 }
 
 // arm makes sure that there is a key to sign with.
-func (a *App) arm() {
-	if a.signer != nil || a.desk.log == nil {
+func (a *App) arm(l *spool.Log) {
+	if a.signer != nil || l == nil {
 		return
 	}
-	key, err := loadOrMakeKey(a.desk.log, a.Spool, a.Node)
+	key, err := loadOrMakeKey(l, a.Spool, a.Node)
 	if err != nil {
 		// A full or broken disk keeps no gateway from starting.
 		a.logger.Error("make checkpoint key; the audit chain is not signed", zap.Error(err))

@@ -113,6 +113,7 @@ func (d *desk) attach(a *App) (first bool, err error) {
 		}
 	}
 	d.bounds(a)
+	a.arm(d.log) // before anybody finds a among the apps
 	d.mu.Lock()
 	d.apps = append(d.apps, a)
 	retired := d.rebindLocked()

@@ -36,7 +36,6 @@ func record(t *testing.T, node string) evidence {
 	if _, err := a.desk.attach(a); err != nil {
 		t.Fatal(err)
 	}
-	a.arm()
 	for range 5 {
 		for range 6 {
 			a.lifecycle(startKind, "an event of "+node)
