@@ -137,7 +137,7 @@ func (d *delivery) rest(ctx context.Context, limit time.Duration, until <-chan s
 // noteSkip records that the spool no longer had what this sink would have got.
 func (d *delivery) noteSkip(first spool.Mark) {
 	at := *d.at.Load()
-	if at.Seq == 0 || first.Seq <= at.Seq+1 {
+	if first.Seq <= at.Seq+1 {
 		return
 	}
 	reason := "skipped"

@@ -25,6 +25,8 @@ type journal interface {
 	Sync(ctx context.Context, m spool.Mark) error
 	// Reader reads what stands behind a place.
 	Reader(after spool.Mark) spool.Reader
+	// Begin is the place before the oldest record that is held.
+	Begin() spool.Mark
 	// Release lets go of everything up to and including a place.
 	Release(m spool.Mark)
 	// Cursor and SetCursor keep how far a sink has come.
@@ -228,6 +230,9 @@ func (d *desk) rebindLocked() (retired []*delivery) {
 			at, seen := d.places[s.name]
 			if !seen {
 				at = d.journal.Cursor(s.name)
+			}
+			if at == (spool.Mark{}) {
+				at = d.journal.Begin() // a new sink lacks nothing that is gone already
 			}
 			dl = newDelivery(d, s.name, at)
 			d.deliveries[s.name] = dl

@@ -232,6 +232,16 @@ func (l *Log) Stats() Stats {
 	return s
 }
 
+// Begin is the place before the oldest record that is held.
+func (l *Log) Begin() Mark {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.segs) > 0 {
+		return Mark{l.epoch, l.segs[0].head.first - 1}
+	}
+	return Mark{l.epoch, l.durable}
+}
+
 // Release removes the segments whose records all stand at or before m, and
 // forgets what the disk did not take and nobody needs any more.
 func (l *Log) Release(m Mark) {

@@ -100,6 +100,13 @@ func (t *ringTail) Read(count, size int, into []Record) ([]Record, <-chan struct
 	return into, nil, nil
 }
 
+// Begin is the place before the oldest record that is held.
+func (r *Ring) Begin() Mark {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Mark{r.epoch, r.seq - uint64(len(r.held))}
+}
+
 // Release lets go of everything up to and including m.
 func (r *Ring) Release(m Mark) {
 	r.mu.Lock()
