@@ -69,6 +69,8 @@ reproducible: ## build the current commit twice and compare the binaries byte by
 bench: build ## measure the chain in memory, and under load beside stock Caddy, nginx and HAProxy; BENCH="-only A,D" for some
 	@.tools/need.sh wrk=wrk nginx=nginx-light haproxy=haproxy redis-server=redis-server taskset=util-linux
 	go test -run '^$$' -bench . ./test/bench
+	go test -run '^$$' -bench 'Take|ServeHTTP|Decide' ./modules/ratelimit
+	cd test/bench/ratelimit && go test -run '^$$' -bench .
 	go run ./test/bench/load -markdown docs/benchmarks.md -plot docs/benchmarks.svg $(BENCH) $(BINARY)
 
 # The image's name, and the image that it is built in.

@@ -20,6 +20,16 @@ import (
 // full says that the long forms run: `make accuracy` sets it.
 func full() bool { return os.Getenv("SALLYPORT_ACCURACY") == "full" }
 
+// figure prints what `make accuracy` is to show of a test that passes.
+func figure(t *testing.T, what ...any) {
+	t.Helper()
+	if full() {
+		t.Log("figure: " + fmt.Sprint(what...))
+		return
+	}
+	t.Log(what...)
+}
+
 func decisionsWanted() int {
 	if full() {
 		return 1_000_000
@@ -177,7 +187,7 @@ func TestAccuracySimulated(t *testing.T) {
 					t.Parallel()
 					s := &simulation{mode: mode, nodes: nodes, sim: &simRedis{rtt: 600 * time.Microsecond}}
 					v := s.run(t, p, decisionsWanted())
-					t.Log(v)
+					figure(t, v)
 					if v.falselyLate != 0 {
 						t.Errorf("%d refusals although the token had been there for over 2 ms", v.falselyLate)
 					}

@@ -19,7 +19,7 @@ func TestControlDebitsWithoutAge(t *testing.T) {
 		s := &simulation{mode: "adaptive", nodes: 4, sim: &simRedis{rtt: 10 * time.Millisecond, deaf: deaf}}
 		v := s.run(t, patterns[5], 20_000)
 		late[i] = v.falselyLate
-		t.Logf("deaf to ages: %v: %v", deaf, v)
+		figure(t, "deaf to ages: ", deaf, ": ", v)
 	}
 	if late[0] != 0 || late[1] < 100 {
 		t.Errorf("false positives later than 2 ms: %d with ages, %d without; want 0 and many", late[0], late[1])
@@ -54,7 +54,7 @@ func TestControlClientClocks(t *testing.T) {
 			trace = append(trace, seen{at: now, cost: 1, admitted: b.take(now + float64(i%2)*skew)})
 		}
 		v := oracle(gcra.Of(100, time.Second, 100), trace)
-		t.Logf("clocks %v ms apart: %v", skew/1000, v)
+		figure(t, "clocks ", skew/1000, " ms apart: ", v)
 		if seen := v.over > 100; seen != (skew > 0) {
 			t.Errorf("clocks %v ms apart: %.0f tokens over; the harness is to see that in skewed clocks and only there", skew/1000, v.over)
 		}

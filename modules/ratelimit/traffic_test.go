@@ -38,7 +38,7 @@ func TestAccuracyOnRedis(t *testing.T) {
 					stall := stalls(server.Admin())
 					v := p.drive(handlers, n, lasting)
 					worst := stall()
-					t.Logf("%v | latest %.1f ms, stalls up to %.1f ms", v, v.latest/1000, worst/1000)
+					figure(t, v, fmt.Sprintf(" | latest %.1f ms, stalls up to %.1f ms", v.latest/1000, worst/1000))
 					if mode == "strict" {
 						// What Redis decides has its instant. Of a refusal by memory
 						// only the beginning is known, and others may come in between.

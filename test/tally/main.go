@@ -3,7 +3,8 @@
 // one that gives no reason fails the run, for a silent skip looks like a pass.
 //
 // Its arguments are those of `go test`; `--` begins another run of it, and
-// NAME=VALUE words at the start of a run are its environment:
+// NAME=VALUE words at the start of a run are its environment. What a test logs
+// behind `figure: ` is printed also where it passes:
 //
 //	tally -race ./... -- SALLYPORT=bin/sallyport ./test/e2e
 package main
@@ -128,6 +129,11 @@ func (t *tally) judge(e event) {
 	switch e.Action {
 	case "pass":
 		t.passed++
+		for _, line := range text {
+			if _, figure, logged := strings.Cut(line, ".go:"); logged && strings.Contains(figure, ": figure: ") {
+				fmt.Fprintf(t.out, "%s: %s", e.Test, figure[strings.Index(figure, "figure: ")+len("figure: "):])
+			}
+		}
 	case "skip":
 		t.skipped++
 		if why := reason(text); why != "" {

@@ -21,6 +21,14 @@ func TestTally(t *testing.T) {
 			want: []string{"ok  \tp\t0.1s", "1 passed, 0 failed, 0 skipped"},
 		},
 		{
+			name: "a figure of a test that passes",
+			events: `{"Action":"output","Package":"p","Test":"TestA/x","Output":"    a_test.go:3: figure: 42 of 43\n"}
+{"Action":"output","Package":"p","Test":"TestA/x","Output":"    a_test.go:4: noise\n"}
+{"Action":"pass","Package":"p","Test":"TestA/x"}`,
+			ok:   true,
+			want: []string{"TestA/x: 42 of 43\n1 passed, 0 failed, 0 skipped"},
+		},
+		{
 			name: "a failure shows what the test printed",
 			events: `{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:3: got 1, want 2\n"}
 {"Action":"fail","Package":"p","Test":"TestA"}
