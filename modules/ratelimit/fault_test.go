@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
 )
 
@@ -19,13 +20,14 @@ import (
 type load struct {
 	mu      sync.Mutex
 	codes   map[int]int
+	sources map[string]int
 	slowest time.Duration
 	done    sync.WaitGroup
 	stop    chan struct{}
 }
 
 func startLoad(h *Handler, clients int) *load {
-	l := &load{codes: map[int]int{}, stop: make(chan struct{})}
+	l := &load{codes: map[int]int{}, sources: map[string]int{}, stop: make(chan struct{})}
 	for range clients {
 		l.done.Go(func() {
 			for {
@@ -34,11 +36,12 @@ func startLoad(h *Handler, clients int) *load {
 					return
 				default:
 				}
-				w, began := httptest.NewRecorder(), time.Now()
-				err := h.ServeHTTP(w, prepared("GET", "/"), ok200)
+				w, r, began := httptest.NewRecorder(), prepared("GET", "/"), time.Now()
+				err := h.ServeHTTP(w, r, ok200)
 				took := time.Since(began)
 				l.mu.Lock()
 				l.codes[w.Code]++
+				l.sources[exchange.Of(r).Zones[0].Source]++
 				if err != nil {
 					l.codes[-1]++
 				}
@@ -81,30 +84,27 @@ func TestFaultsNeverReachTheCaller(t *testing.T) {
 	for _, mode := range []string{"strict", "adaptive"} {
 		for _, c := range []struct {
 			name  string
+			falls bool // back on what the gateway knows
 			fault func(t *testing.T, p *proxy, s *redistest.Server, admin *redis.Client)
 		}{
-			{"slow 20 ms", func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) {
-				p.set(20*time.Millisecond, false, false)
-			}},
-			{"slow 50 ms", func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) {
-				p.set(50*time.Millisecond, false, false)
-			}},
-			{"slow 200 ms", func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) {
-				p.set(200*time.Millisecond, false, false)
-			}},
-			{"stall", func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.set(0, true, false) }},
-			{"answers cut off", func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.set(0, false, true) }},
-			{"killed", func(_ *testing.T, _ *proxy, s *redistest.Server, _ *redis.Client) { s.Stop() }},
-			{"read only", func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
+			{"slow 20 ms", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, slow20) }},
+			{"slow 50 ms", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, slow50) }},
+			{"slow 200 ms", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, slow200) }},
+			{"stall", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, stall) }},
+			{"answers cut off", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, cut) }},
+			{"connections reset", true, func(t *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.poison(t, reset) }},
+			{"connections refused", true, func(_ *testing.T, p *proxy, _ *redistest.Server, _ *redis.Client) { p.Stop() }},
+			{"killed", true, func(_ *testing.T, _ *proxy, s *redistest.Server, _ *redis.Client) { s.Stop() }},
+			{"read only", true, func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
 				must(t, admin.Do(context.Background(), "REPLICAOF", "127.0.0.1", "1").Err())
 			}},
-			{"out of memory", func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
+			{"out of memory", true, func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
 				must(t, admin.ConfigSet(context.Background(), "maxmemory", "1").Err())
 			}},
-			{"scripts flushed", func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
+			{"scripts flushed", false, func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
 				must(t, admin.ScriptFlush(context.Background()).Err())
 			}},
-			{"all flushed", func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
+			{"all flushed", false, func(t *testing.T, _ *proxy, _ *redistest.Server, admin *redis.Client) {
 				must(t, admin.FlushAll(context.Background()).Err())
 			}},
 		} {
@@ -120,6 +120,9 @@ func TestFaultsNeverReachTheCaller(t *testing.T) {
 				before := l.count()
 				waitFor(t, func() bool { return l.count() > before+300 })
 				l.end(t)
+				if mode == "strict" && c.falls && l.sources["fallback"] == 0 {
+					t.Errorf("decisions come from %v; want some of the fallback", l.sources)
+				}
 			})
 		}
 	}
@@ -146,7 +149,7 @@ func TestCutAnswersDebitNothingTwice(t *testing.T) {
 				h := hasty(t, p.addr, fmt.Sprintf(`{"gateways":1,"rate_limits":{%q:{"key":"all","rate":"1000000/1h","mode":"strict"}}}`, zoneName(t)))
 				serve(t, h, prepared("GET", "/")) // loads the script
 				must(t, direct.ConfigResetStat(context.Background()).Err())
-				p.set(0, false, true)
+				p.poison(t, cut)
 				serve(t, h, prepared("GET", "/"))
 				sent = 1
 			} else {
@@ -155,7 +158,7 @@ func TestCutAnswersDebitNothingTwice(t *testing.T) {
 				defer lib.Close()
 				must(t, lib.Ping(context.Background()).Err())
 				must(t, direct.ConfigResetStat(context.Background()).Err())
-				p.set(0, false, true)
+				p.poison(t, cut)
 				_ = lib.Eval(context.Background(), "return redis.call('INCR', KEYS[1])", []string{"k"}).Err()
 				sent = 1
 			}
@@ -203,18 +206,25 @@ func TestStallsOpenFewConnections(t *testing.T) {
 	defer admin.Close()
 	l := startLoad(h, 32)
 	waitFor(t, func() bool { return l.count() > 500 })
-	p.mu.Lock()
-	before := p.dials
-	p.mu.Unlock()
+	before := connections(t, admin)
 	for range 4 {
 		must(t, admin.Do(context.Background(), "CLIENT", "PAUSE", "60", "ALL").Err())
 		n := l.count()
 		waitFor(t, func() bool { return l.count() > n+500 })
 	}
 	l.end(t)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if opened := p.dials - before; opened > 16 {
+	if opened := connections(t, admin) - before; opened > 16 {
 		t.Errorf("4 stalls of 60 ms opened %d connections, want a handful", opened)
 	}
+}
+
+// connections is how many were opened since the server started.
+func connections(t *testing.T, admin *redis.Client) (n int) {
+	t.Helper()
+	stats, err := admin.Info(context.Background(), "stats").Result()
+	must(t, err)
+	_, rest, _ := strings.Cut(stats, "total_connections_received:")
+	_, err = fmt.Sscanf(rest, "%d", &n)
+	must(t, err)
+	return n
 }

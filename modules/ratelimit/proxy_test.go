@@ -1,111 +1,80 @@
 package ratelimit
 
 import (
-	"bytes"
-	"net"
-	"sync"
-	"sync/atomic"
+	"strings"
 	"testing"
-	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/toxics"
+	"github.com/rs/zerolog"
 )
+
+func init() {
+	toxics.Register("cut_scripts", new(cutScripts))
+}
+
+// cutScripts closes a connection in place of the first answer to a script: what
+// was asked has been executed, and nobody hears of it. Handshakes pass, since
+// their answers are of other types.
+type cutScripts struct{}
+
+func (*cutScripts) Pipe(stub *toxics.ToxicStub) {
+	for {
+		select {
+		case <-stub.Interrupt:
+			return
+		case chunk := <-stub.Input:
+			if chunk == nil || strings.ContainsAny(string(chunk.Data[:1]), "$:") {
+				stub.Close()
+				return
+			}
+			stub.Output <- chunk
+		}
+	}
+}
 
 // proxy stands between a gateway and Redis and does what bad networks do.
 type proxy struct {
-	addr, target string
-	listener     net.Listener
-
-	mu    sync.Mutex // guards what follows
-	delay time.Duration
-	hung  chan struct{} // while open, nothing passes
-	cut   bool          // drop answers to scripts, and the connection with them
-	conns map[net.Conn]struct{}
-	dials int
+	*toxiproxy.Proxy
+	addr string
 }
 
 func newProxy(t testing.TB, target string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	p := toxiproxy.NewProxy(server, t.Name(), "127.0.0.1:0", target)
+	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), target: target, listener: l, conns: map[net.Conn]struct{}{}}
-	go p.accept()
-	t.Cleanup(func() {
-		_ = l.Close()
-		p.set(0, false, false)
-		p.drop()
-	})
-	return p
+	t.Cleanup(p.Stop)
+	return &proxy{p, p.Listen}
 }
 
-func (p *proxy) accept() {
-	for {
-		near, err := p.listener.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("tcp", p.target)
-		if err != nil {
-			_ = near.Close()
-			continue
-		}
-		p.mu.Lock()
-		p.dials++
-		p.conns[near], p.conns[far] = struct{}{}, struct{}{}
-		p.mu.Unlock()
-		scripts := new(atomic.Bool)
-		go p.pipe(near, far, false, scripts)
-		go p.pipe(far, near, true, scripts)
+// The faults.
+const (
+	slow20, slow50, slow200 = `{"type":"latency","attributes":{"latency":20}}`,
+		`{"type":"latency","attributes":{"latency":50}}`, `{"type":"latency","attributes":{"latency":200}}`
+	// stall swallows what is asked and leaves the connections open.
+	stall = `{"type":"timeout","stream":"upstream","attributes":{"timeout":0}}`
+	reset = `{"type":"reset_peer","attributes":{"timeout":0}}`
+	cut   = `{"type":"cut_scripts"}`
+)
+
+func (p *proxy) poison(t testing.TB, toxic string) {
+	t.Helper()
+	if _, err := p.Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func (p *proxy) pipe(from, to net.Conn, answers bool, scripts *atomic.Bool) {
-	defer from.Close()
-	defer to.Close()
-	buf := make([]byte, 1<<16)
-	for {
-		n, err := from.Read(buf)
-		p.mu.Lock()
-		delay, hung, cut := p.delay, p.hung, p.cut
-		p.mu.Unlock()
-		if !answers && bytes.Contains(bytes.ToLower(buf[:n]), []byte("eval")) {
-			scripts.Store(true)
-		}
-		if answers && cut && scripts.Load() {
-			return
-		}
-		if hung != nil {
-			<-hung
-		}
-		if answers && delay > 0 {
-			time.Sleep(delay) // the fault itself
-		}
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
-			return
+// heal takes all faults away. Where the proxy was stopped it starts again.
+func (p *proxy) heal(t testing.TB) {
+	t.Helper()
+	p.Toxics.ResetToxics(t.Context())
+	if !p.Enabled {
+		p.Listen = p.addr
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
 		}
 	}
-}
-
-// set changes what the proxy does from now on.
-func (p *proxy) set(delay time.Duration, hang, cut bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.delay, p.cut = delay, cut
-	if p.hung != nil {
-		close(p.hung)
-		p.hung = nil
-	}
-	if hang {
-		p.hung = make(chan struct{})
-	}
-}
-
-// drop ends all connections.
-func (p *proxy) drop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		_ = c.Close()
-	}
-	clear(p.conns)
 }
