@@ -17,6 +17,11 @@ import (
 // clients holds every Client in use, by its settings.
 var clients = caddy.NewUsagePool()
 
+// topologyAge is how old the picture of a cluster may be that is in use. After a
+// primary's death its slots' commands fail until the picture is new; the library
+// would look again after a minute.
+const topologyAge = 2 * time.Second
+
 // Client is one shared Redis client.
 type Client struct {
 	key, name string
@@ -95,11 +100,16 @@ func open(key, name string, s Settings, t *target) (*Client, error) {
 		}
 		o.TLSConfig = config
 	}
-	if t.Network == "unix" {
+	switch {
+	case t.Network == "unix":
 		simple := o.Simple()
 		simple.Network = "unix"
 		c.redis = redis.NewClient(simple)
-	} else {
+	case s.Cluster:
+		cluster := o.Cluster()
+		cluster.ClusterStateReloadInterval = topologyAge
+		c.redis = redis.NewClusterClient(cluster)
+	default:
 		c.redis = redis.NewUniversalClient(o)
 	}
 	c.redis.AddHook(&watch{client: name})

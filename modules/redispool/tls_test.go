@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -82,4 +83,14 @@ func TestMutualTLS(t *testing.T) {
 			t.Errorf("%s: the server answers", name)
 		}
 	}
+}
+
+// load reads what issue wrote.
+func load(t *testing.T, dir, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey)
 }
