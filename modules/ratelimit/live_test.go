@@ -17,7 +17,7 @@ import (
 )
 
 func init() {
-	caddy.RegisterModule(recorder{})
+	caddy.RegisterModule(new(recorder))
 }
 
 // recorder is an events handler that keeps what it is told.
@@ -26,7 +26,7 @@ type recorder struct{}
 var recorded = make(chan caddy.Event, 100)
 
 func (recorder) CaddyModule() caddy.ModuleInfo {
-	return caddy.ModuleInfo{ID: "events.handlers.recorder", New: func() caddy.Module { return recorder{} }}
+	return caddy.ModuleInfo{ID: "events.handlers.recorder", New: func() caddy.Module { return new(recorder) }}
 }
 
 func (recorder) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
