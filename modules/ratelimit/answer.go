@@ -41,8 +41,8 @@ func (h *Handler) setHeaders(header http.Header, asks []ask, now float64) {
 	if tightest == nil {
 		return
 	}
-	header["Ratelimit-Policy"] = []string{policies}
-	header["Ratelimit"] = []string{string(limit)}
+	fields := &[2]string{policies, string(limit)}
+	header["Ratelimit-Policy"], header["Ratelimit"] = fields[0:1:1], fields[1:2:2]
 	if h.LegacyHeaders {
 		header.Set("X-RateLimit-Limit", strconv.FormatInt(tightest.rule.quota(), 10))
 		header.Set("X-RateLimit-Remaining", strconv.FormatInt(tightest.left, 10))

@@ -174,6 +174,7 @@ func TestCutAnswersDebitNothingTwice(t *testing.T) {
 					}
 				}
 			}
+			figure(t, sent, " sent, ", executed, " executed")
 			if twice := executed > sent; twice != (config != "") {
 				t.Errorf("%d sent, %d executed", sent, executed)
 			}

@@ -34,8 +34,8 @@ type tally struct{ all, slow int }
 func (b *breaker) trip() bool { return b.open.CompareAndSwap(false, true) }
 
 // took notes how long a batch took, and says whether that turned the shard
-// slow or prompt. It is slow while more than one batch in twenty of the last
-// five to ten seconds took over slow.
+// slow or prompt. It is slow from more than one batch in twenty of the last five
+// to ten seconds that took over slow, until it is no more than one in forty.
 func (b *breaker) took(d time.Duration, now time.Time) (state State, turned bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,14 +50,15 @@ func (b *breaker) took(d time.Duration, now time.Time) (state State, turned bool
 		b.now.slow++
 	}
 	all, late := b.now.all+b.at.all, b.now.slow+b.at.slow
-	brown := all >= 20 && late*20 > all
-	if b.browned.Swap(brown) == brown {
-		return "", false
-	}
-	if brown {
+	switch brown := b.browned.Load(); {
+	case !brown && all >= 20 && late*20 > all:
+		b.browned.Store(true)
 		return Slow, true
+	case brown && late*40 <= all:
+		b.browned.Store(false)
+		return Prompt, true
 	}
-	return Prompt, true
+	return "", false
 }
 
 func jittered(d time.Duration) time.Duration {
