@@ -30,9 +30,9 @@ func TestAccuracyOnRedis(t *testing.T) {
 			name := fmt.Sprintf("%s N=%d", mode, nodes)
 			for n, p := range patterns {
 				t.Run(name+" "+p.name, func(t *testing.T) {
-					v, worst := p.onRedis(t, server, mode, nodes, n, lasting)
+					v, worst, total := p.onRedis(t, server, mode, nodes, n, lasting)
 					for tries := 1; v.fallbacks > 0 && tries < 3; tries++ {
-						v, worst = p.onRedis(t, server, mode, nodes, n+100*tries, lasting)
+						v, worst, total = p.onRedis(t, server, mode, nodes, n+100*tries, lasting)
 					}
 					figure(t, v, fmt.Sprintf(" | latest %.1f ms, stalls up to %.1f ms", v.latest/1000, worst/1000))
 					if v.fallbacks > 0 {
@@ -50,11 +50,11 @@ func TestAccuracyOnRedis(t *testing.T) {
 						return
 					}
 					// While the machine stands still nobody hears of anything, and what
-					// is promised is (1+alpha) bursts. Beyond the stall the figures hold.
-					if v.latest > 2000+worst {
-						t.Errorf("a token had been there for %.1f ms when it was refused; want at most 2 ms and the stall", v.latest/1000)
+					// is promised is (1+alpha) bursts. But for the stalls the figures hold.
+					if v.latest > 2000+total {
+						t.Errorf("a token had been there for %.1f ms when it was refused; want at most 2 ms and the stalls of %.1f ms", v.latest/1000, total/1000)
 					}
-					if most := math.Min(alpha*100, 5+p.perSecond()*worst/1e6); v.over > most {
+					if most := math.Min(alpha*100+1, 5+p.perSecond()*total/1e6); v.over > most {
 						t.Errorf("%.2f tokens beyond the burst of 100, want at most %.2f", v.over, most)
 					}
 				})
@@ -64,7 +64,7 @@ func TestAccuracyOnRedis(t *testing.T) {
 }
 
 // onRedis drives the pattern through so many fresh gateways.
-func (p pattern) onRedis(t *testing.T, server *redistest.Server, mode string, nodes, seed int, lasting time.Duration) (verdicts, float64) {
+func (p pattern) onRedis(t *testing.T, server *redistest.Server, mode string, nodes, seed int, lasting time.Duration) (v verdicts, worst, total float64) {
 	t.Helper()
 	handlers := make([]*Handler, nodes)
 	for i := range handlers {
@@ -72,8 +72,9 @@ func (p pattern) onRedis(t *testing.T, server *redistest.Server, mode string, no
 		handlers[i].patience = time.Minute
 	}
 	stall := stalls(server.Admin())
-	v := p.drive(handlers, seed, lasting)
-	return v, stall()
+	v = p.drive(handlers, seed, lasting)
+	worst, total = stall()
+	return v, worst, total
 }
 
 // perSecond is how many tokens one copy of the pattern asks for in a second, on average.
@@ -126,12 +127,16 @@ func (p pattern) drive(handlers []*Handler, seed int, lasting time.Duration) ver
 }
 
 // stalls watches how late this process is woken and how long Redis takes for a
-// PING; what it returns ends that and tells the worst, in microseconds.
-func stalls(client *redis.Client) (end func() float64) {
-	var worst atomic.Int64
+// PING; what it returns ends that and tells the worst, and all that took over
+// 2 ms together, in microseconds.
+func stalls(client *redis.Client) (end func() (worst, total float64)) {
+	var worst, total atomic.Int64
 	var watching sync.WaitGroup
 	stop := make(chan struct{})
 	note := func(late time.Duration) {
+		if late > 2*time.Millisecond {
+			total.Add(int64(late))
+		}
 		for {
 			w := worst.Load()
 			if int64(late) <= w || worst.CompareAndSwap(w, int64(late)) {
@@ -157,9 +162,9 @@ func stalls(client *redis.Client) (end func() float64) {
 			}
 		})
 	}
-	return func() float64 {
+	return func() (float64, float64) {
 		close(stop)
 		watching.Wait()
-		return float64(worst.Load()) / 1000
+		return float64(worst.Load()) / 1000, float64(total.Load()) / 1000
 	}
 }
