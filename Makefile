@@ -108,7 +108,7 @@ cache-suite: ## run the public suite of HTTP caches: CACHE_TESTS=CHECKOUT, or th
 .PHONY: soak
 soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood of one, a thousand reloads, fuzzing for SOAKFUZZ (5m) a target
 	SALLYPORT_SOAK=1 SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 -v -timeout 60m ./modules/jwtauth/... | \
-		grep -vE '^ *(=== |--- PASS|[{])'
+		grep --line-buffered -vE '^ *(=== |--- PASS|[{])'
 	.tools/fuzz.sh $(SOAKFUZZ) modules/jwtauth
 
 .PHONY: rolling

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
 	"mime"
 	"net"
 	"net/http"
@@ -79,6 +80,15 @@ func (s *stream) Write(p []byte) (int, error) {
 	}
 	s.begun = true
 	return s.ResponseWriter.Write(p)
+}
+
+// ReadFrom begins the answer without Write.
+func (s *stream) ReadFrom(r io.Reader) (int64, error) {
+	if s.late() {
+		return 0, errLapsed
+	}
+	s.begun = true
+	return s.ResponseWriterWrapper.ReadFrom(r)
 }
 
 // late says whether the token expired before anything was answered.
