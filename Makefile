@@ -26,7 +26,7 @@ build: ## build bin/sallyport
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls'
+	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls'
 	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./... -- \
@@ -88,10 +88,22 @@ image: ## build the container image; IMAGE=sallyport:local BUILDER_IMAGE=golang:
 up: ## start the local stack in containers: gateway, Redis, stubs, collector, Prometheus, Grafana
 	SALLYPORT_IMAGE=$(IMAGE) BUILDER_IMAGE=$(BUILDER_IMAGE) $(COMPOSE) -f docker/docker-compose.yml up --build
 
+.PHONY: observe
+observe: build ## start gateway, Redis, stubs and Prometheus from installed programs, and serve plots on 127.0.0.1:9400
+	@.tools/need.sh redis-server=redis-server prometheus=prometheus
+	go run ./test/observe $(BINARY)
+
 .PHONY: verify-deploy
-verify-deploy: ## hold manifests, alerts and their runbooks against schemas, promises and each other
-	@.tools/need.sh promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose
-	cd test/deploy && go vet . && go test -count=1 .
+verify-deploy: build ## hold manifests, image, stack, alerts, runbooks and dashboards against schemas, promises and a running gateway
+	@.tools/need.sh promtool=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose prometheus=prometheus redis-server=redis-server
+	cd test/deploy && go vet ./... && go test -count=1 ./...
+	SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 ./test/observe
+
+.PHONY: verify-deploy-full
+verify-deploy-full: verify-deploy ## verify-deploy, and: a real API server, the image built and run by a real engine, the stack up
+	@.tools/need.sh etcd=etcd-server kubectl=kubernetes-client dockerd=docker.io busybox=busybox-static docker-compose=docker-compose curl=curl redis-server=redis-server
+	test/deploy/engine.sh
+	cd test/deploy && go test -count=1 -tags apiserver -timeout 40m -run TestAPIServer .
 
 .PHONY: accuracy
 accuracy: ## the long form of the limiter's tests: what is admitted against what is promised

@@ -244,7 +244,7 @@ func TestMetricsExist(t *testing.T) {
 	for _, page := range runbooks(t) {
 		check(page, text(t, page))
 	}
-	for _, pattern := range []string{"/kubernetes/components/*/*.yaml", "/kubernetes/base/*.yaml"} {
+	for _, pattern := range []string{"/dashboards/*.json", "/kubernetes/components/*/*.yaml", "/kubernetes/base/*.yaml"} {
 		files, _ := filepath.Glob("../../deploy" + pattern)
 		if len(files) == 0 {
 			t.Errorf("there is no deploy%s", pattern)
