@@ -17,6 +17,7 @@ const ours = "github.com/sallyport-gateway/sallyport/"
 // the longest entry that is a prefix of its path.
 var level = map[string]int{
 	"cmd":                          9,
+	"test/observe":                 10, // it puts the demo's stubs around a gateway
 	"test":                         9,
 	"test/port":                    2,
 	"caddyfiles":                   8,
