@@ -78,6 +78,11 @@ func (c *Call) sign(p *pen, l *lens) {
 		p.end()
 		p.end()
 	}
+	c.name(p)
+}
+
+// name says which call it was.
+func (c *Call) name(p *pen) {
 	p.open("api")
 	p.text("operation", c.Method+" "+c.Path)
 	p.open("request")
@@ -103,12 +108,7 @@ func (a *App) call(k eventKind, c *Call) error {
 	p.open("src_endpoint")
 	p.text("ip", a.lens.see(fieldClientIP, clientIP(c.Request)))
 	p.end()
-	p.open("api")
-	p.text("operation", c.Method+" "+c.Path)
-	p.open("request")
-	p.text("uid", c.ID)
-	p.end()
-	p.end()
+	c.name(p)
 	orig := original(c.Request)
 	asked(p, &a.lens, c.Request, &orig)
 	if c.Took > 0 {
