@@ -45,11 +45,13 @@ func (i *idp) set(change func(*idp)) {
 	change(i)
 }
 
-func (i *idp) count() int {
+func (i *idp) times() []time.Time {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return len(i.fetches)
+	return slices.Clone(i.fetches)
 }
+
+func (i *idp) count() int { return len(i.times()) }
 
 // shelf is a Store in memory.
 type shelf struct {
@@ -237,8 +239,8 @@ func TestFloodOfUnknownKeys(t *testing.T) {
 		if n := i.count(); n > 7 {
 			t.Errorf("%d fetches in 60 s, want at most 7", n)
 		}
-		for n := 1; n < len(i.fetches); n++ {
-			if gap := i.fetches[n].Sub(i.fetches[n-1]); gap < 10*time.Second {
+		for n, fetches := 1, i.times(); n < len(fetches); n++ {
+			if gap := fetches[n].Sub(fetches[n-1]); gap < 10*time.Second {
 				t.Errorf("fetch %d follows after %s", n, gap)
 			}
 		}
