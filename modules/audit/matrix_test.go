@@ -155,6 +155,17 @@ func (f *farSide) keep(batch []place) {
 	f.got = append(f.got, batch...)
 }
 
+// poison is the number of the event that tells of /poison; zero if it is not
+// there.
+func (f *farSide) poison() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := slices.IndexFunc(f.got, func(p place) bool { return p.path == "/poison" }); i >= 0 {
+		return f.got[i].seq
+	}
+	return 0
+}
+
 // state is what the far side can prove by what it has.
 type state struct {
 	last                uint64 // of the event that tells of /last; zero if it is not there

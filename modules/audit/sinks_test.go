@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,9 +60,7 @@ func TestSinkMatrix(t *testing.T) {
 	poison := uint64(0)
 	for _, f := range sides {
 		arrive(t, f)
-		if i := slices.IndexFunc(f.got, func(p place) bool { return p.path == "/poison" }); i >= 0 {
-			poison = f.got[i].seq
-		}
+		poison = max(poison, f.poison())
 	}
 	for _, f := range sides {
 		f.check(t, poison)
