@@ -37,6 +37,11 @@ func (deadlineError) Is(target error) bool { return target == context.DeadlineEx
 // answer can still arrive.
 const headroom = 5 * time.Millisecond
 
+// patience is how much longer than the caller's own deadline a call is left
+// alone: the caller ends it, and says why, where all that is left to the gateway
+// in the middle of a stream is to break it off.
+const patience = 100 * time.Millisecond
+
 // allowed is how much time r has, and whether the caller itself said so.
 func (h *Handler) allowed(r *http.Request) (d time.Duration, grpc, bounded bool) {
 	d = time.Duration(h.Timeout)
@@ -56,6 +61,9 @@ func (d *deadline) arm(h *Handler, r *http.Request, allowed time.Duration, byCal
 	d.short = allowed < time.Duration(h.Policy.MinDeadline)
 	d.ctx, d.cancel = context.WithCancelCause(r.Context())
 	cancel := d.cancel
+	if byCaller {
+		allowed += patience
+	}
 	d.timer = time.AfterFunc(allowed, func() { cancel(errDeadline) })
 	return r.WithContext(d.ctx)
 }
