@@ -23,7 +23,7 @@ func FuzzAnswers(f *testing.F) {
 			method = "GET"
 		}
 		if bytes.Contains(answer, []byte(" 101")) || bytes.Contains(answer, []byte("RESET")) {
-			t.Skip() // upgrades are not done here
+			t.Skip("upgrades are not done here")
 		}
 		both(t, true, []func() *http.Request{func() *http.Request { return request(method, "/", nil) }}, string(answer))
 	})
@@ -53,10 +53,10 @@ func FuzzRequests(f *testing.F) {
 		}
 		req := make()
 		if req == nil {
-			t.Skip()
+			t.Skip("not a request")
 		}
 		if !New(dialer(), NewPool(1, 0)).Does(req) {
-			t.Skip()
+			t.Skip("net/http sends it")
 		}
 		both(t, false, []func() *http.Request{make}, ok)
 	})

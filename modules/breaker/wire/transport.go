@@ -1,7 +1,7 @@
 // Package wire is an HTTP/1.1 client that writes a request and reads its answer
 // on the goroutine that asks. net/http's transport has two more goroutines a
-// connection, and handing a request to them and its answer back is about a
-// third of what a small proxied request costs.
+// connection, and a request is handed to one of them and its answer taken from
+// the other; docs/benchmarks.md has what that costs.
 //
 // It does what it does exactly as net/http's transport does, and says with Does
 // what that is; everything else belongs there. RFC 9112 is the wire format.
