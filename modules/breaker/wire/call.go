@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ type call struct {
 	c     *conn
 	req   *http.Request
 	ctx   context.Context
+	hear  Hearer  // nil where nobody wants to hear
 	up    *upload // nil where the request has no body
 	late  atomic.Bool
 	again bool // do failed, and the request may be sent once more
@@ -143,8 +143,8 @@ func (c *conn) readHead(k *call) (*http.Response, error) {
 		case res.StatusCode < 100 || res.StatusCode > 199:
 			return res, nil
 		}
-		if trace := httptrace.ContextClientTrace(k.ctx); trace != nil && trace.Got1xxResponse != nil {
-			if err := trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
+		if k.hear != nil {
+			if err := k.hear.Hear(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
 				return nil, err
 			}
 			c.limit = k.t.head // whoever hears of them bounds their number

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/textproto"
 	"slices"
 	"time"
 
@@ -53,6 +54,20 @@ var lacksBody = []string{"", "GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "SE
 // expectations, trailers, bodies of a shape that must be guessed, TLS and
 // forward proxies are not.
 func (t *Transport) Does(req *http.Request) bool {
+	if !t.Fits(req) || !untraced(req.Context()) {
+		return false
+	}
+	if t.base.Proxy != nil {
+		if via, err := t.base.Proxy(req); via != nil || err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// Fits is the part of Does that looks at the request alone, for callers that
+// have no trace and know that no forward proxy stands in between.
+func (t *Transport) Fits(req *http.Request) bool {
 	u := req.URL
 	if u == nil || u.Scheme != "http" || u.Host == "" || u.Opaque != "" || req.Header == nil || req.Method == http.MethodConnect {
 		return false
@@ -64,15 +79,7 @@ func (t *Transport) Does(req *http.Request) bool {
 	if h["Upgrade"] != nil || h["Expect"] != nil || len(req.Trailer) != 0 {
 		return false
 	}
-	if !plainHost(req.Host) || !plainHost(u.Host) || control(u.RawQuery) || !plainFields(h) || !framed(req) || !untraced(req.Context()) {
-		return false
-	}
-	if t.base.Proxy != nil {
-		if via, err := t.base.Proxy(req); via != nil || err != nil {
-			return false
-		}
-	}
-	return true
+	return plainHost(req.Host) && plainHost(u.Host) && !control(u.RawQuery) && plainFields(h) && framed(req)
 }
 
 // framed says that the length of the request's body is told, or that it is a
@@ -102,6 +109,28 @@ func untraced(ctx context.Context) bool {
 
 // RoundTrip implements http.RoundTripper for requests that Does accepts.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	trace := httptrace.ContextClientTrace(req.Context())
+	if trace == nil || trace.Got1xxResponse == nil {
+		return t.Send(req, nil)
+	}
+	return t.Send(req, traced{trace})
+}
+
+// Hearer hears of informational answers. An error ends the request.
+type Hearer interface {
+	Hear(code int, header textproto.MIMEHeader) error
+}
+
+// traced is the Hearer of a request that is traced.
+type traced struct{ *httptrace.ClientTrace }
+
+func (t traced) Hear(code int, header textproto.MIMEHeader) error {
+	return t.Got1xxResponse(code, header)
+}
+
+// Send is RoundTrip for requests that Fits accepts. It looks for no trace:
+// informational answers go to hear, if there is one.
+func (t *Transport) Send(req *http.Request, hear Hearer) (*http.Response, error) {
 	ctx := req.Context()
 	for {
 		if ctx.Err() != nil {
@@ -113,7 +142,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			closeBody(req)
 			return nil, err
 		}
-		call := call{t: t, c: c, req: req, ctx: ctx}
+		call := call{t: t, c: c, req: req, ctx: ctx, hear: hear}
 		res, err := call.do()
 		if err == nil {
 			return res, nil
