@@ -54,6 +54,7 @@ var cores = []string{
 	"modules/cache/freshness",
 	"modules/breaker/circuit",
 	"modules/breaker/wire",
+	"modules/flags/rollout/trial",
 }
 
 // reasons says, for each level, why nothing at or below it may import it.
