@@ -92,6 +92,9 @@ type Outcome struct {
 	Split bool
 	// Status is the answer's HTTP status; 0 where the handlers gave none.
 	Status int
+	// GRPC is the status code of the answer to a gRPC call, such as `14`; empty
+	// for other requests.
+	GRPC string
 	// Took runs until the answer was complete.
 	Took time.Duration
 	// Aborted says that the answer broke off, or that the client left.

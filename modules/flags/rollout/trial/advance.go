@@ -21,7 +21,7 @@ func Advance(s State, p *Plan, now time.Time, windows []Window) (State, []Change
 	s.Seq++
 	gap := min(max(now.Sub(s.Looked), 0), longestGap)
 	s.Looked = now
-	if s.Phase == Done || s.Phase == Aborted {
+	if s.Ended() {
 		return s, nil
 	}
 	for i := range windows {
@@ -61,7 +61,7 @@ func (s *State) gather(p *Plan, w *Window) {
 	}
 	s.Looks++
 	s.Gathered++
-	s.Pending.add(w)
+	s.Pending.Add(w)
 	if s.Gathered >= s.Block {
 		s.see(p, &s.Pending)
 		s.Gathered, s.Pending = 0, Window{}
@@ -149,11 +149,11 @@ type Order struct {
 	Reason, By, Call string
 }
 
-// Obey carries out an order.
+// Obey carries out an order. Whoever calls it makes the changes known.
 func Obey(s State, p *Plan, now time.Time, o Order) (State, []Change, error) {
 	s = s.clone()
 	s.Seq++
-	c := Change{At: now, Reason: o.Reason, By: o.By, Order: o.Call, From: s.Share, To: s.Share, Stable: s.Stable, Canary: s.Canary}
+	c := Change{At: now, Reason: o.Reason, By: o.By, Order: o.Call, Told: true, From: s.Share, To: s.Share, Stable: s.Stable, Canary: s.Canary}
 	switch o.Action {
 	case "pause":
 		if s.Phase != Running {

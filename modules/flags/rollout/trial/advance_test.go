@@ -276,7 +276,7 @@ func TestTallyLosesNothing(t *testing.T) {
 		if w.Canary.Failed > w.Canary.Requests() || w.Canary.Tripped > w.Canary.Requests() {
 			t.Fatalf("a window has %d failures of %d requests", w.Canary.Failed, w.Canary.Requests())
 		}
-		sum.add(&w)
+		sum.Add(&w)
 		if taken {
 			break
 		}

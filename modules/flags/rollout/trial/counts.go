@@ -2,6 +2,7 @@ package trial
 
 import (
 	"math"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -64,9 +65,52 @@ func (c *Counts) above(bucket int) (n int64) {
 // Window is what both variants did in one stretch of time.
 type Window struct{ Stable, Canary Counts }
 
-func (w *Window) add(o *Window) {
+// Add adds what happened in o.
+func (w *Window) Add(o *Window) {
 	w.Stable.add(&o.Stable)
 	w.Canary.add(&o.Canary)
+}
+
+// Each calls f for each counter that is not zero, by a short name.
+func (w *Window) Each(f func(name string, n int64)) {
+	for arm, c := range map[string]*Counts{"s": &w.Stable, "c": &w.Canary} {
+		for i, n := range c.Took {
+			if n != 0 {
+				f(arm+strconv.Itoa(i), n)
+			}
+		}
+		if c.Failed != 0 {
+			f(arm+"f", c.Failed)
+		}
+		if c.Tripped != 0 {
+			f(arm+"t", c.Tripped)
+		}
+	}
+}
+
+// Count adds to the counter that Each gave this name; another is passed over.
+func (w *Window) Count(name string, n int64) {
+	if name == "" || n < 0 {
+		return
+	}
+	c := &w.Stable
+	switch name[0] {
+	case 's':
+	case 'c':
+		c = &w.Canary
+	default:
+		return
+	}
+	switch kind := name[1:]; kind {
+	case "f":
+		c.Failed += n
+	case "t":
+		c.Tripped += n
+	default:
+		if i, err := strconv.Atoi(kind); err == nil && i >= 0 && i < buckets {
+			c.Took[i] += n
+		}
+	}
 }
 
 func (c *Counts) add(o *Counts) {

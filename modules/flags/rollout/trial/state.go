@@ -67,6 +67,9 @@ type State struct {
 	History []Change `json:"history,omitempty"`
 }
 
+// Ended says that only an order moves it again.
+func (s *State) Ended() bool { return s.Phase == Done || s.Phase == Aborted }
+
 // Sums is what a variant did.
 type Sums struct {
 	Requests int64 `json:"requests"`
@@ -91,6 +94,8 @@ type Change struct {
 	// Stable and Canary are what was seen in the step that ended.
 	Stable Sums `json:"stable"`
 	Canary Sums `json:"canary"`
+	// Told says that it has been made known.
+	Told bool `json:"told,omitempty"`
 	// Order is the mark of the admin call that ordered it.
 	Order string `json:"-"`
 }
@@ -101,7 +106,7 @@ const longestHistory = 20
 func Begin(p *Plan, now time.Time) (State, []Change) {
 	s := State{Seq: 1, Phase: Running, Step: -1, Began: now, Entered: now, Looked: now}
 	if p.Manual {
-		s.Phase = Paused
+		s.Phase, s.Revision = Paused, 1
 		return s, s.tell(nil, Change{At: now, What: "paused", Reason: "waits for an order"})
 	}
 	return s, s.enter(p, 0, nil, Change{At: now, What: "started"})
@@ -144,6 +149,20 @@ func (s *State) tell(told []Change, c Change) []Change {
 		s.History = s.History[extra:]
 	}
 	return append(told, c)
+}
+
+// Told returns the changes that have not been made known, and the state in which
+// they are.
+func (s State) Told() (State, []Change) {
+	s.History = slices.Clone(s.History)
+	var untold []Change
+	for i := range s.History {
+		if !s.History[i].Told {
+			untold = append(untold, s.History[i])
+			s.History[i].Told = true
+		}
+	}
+	return s, untold
 }
 
 // clone shares nothing with s that a change writes to.
