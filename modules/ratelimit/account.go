@@ -35,7 +35,7 @@ type account struct {
 	used   float64 // of the other kinds
 
 	unsent float64 // may be negative: a refund
-	since  float64 // when the oldest unsent token was admitted
+	since  float64 // when the oldest unsent token was asked for
 	held   float64 // kept for requests that other zones have not admitted yet
 
 	epoch      int64   // of the last reset that was heard of
@@ -116,7 +116,7 @@ func (a *account) chargeLocked(now, cost float64) {
 		return // leases have commands of their own
 	case cost < 0:
 		a.denied = 0
-	case a.unsent <= 0:
+	case a.unsent <= 0, now < a.since: // a request may be put aside on its way here
 		a.since = now
 	}
 	a.unsent += cost

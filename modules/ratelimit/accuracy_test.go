@@ -126,7 +126,7 @@ func (s *simulation) run(t *testing.T, p pattern, decisions int) (v verdicts) {
 	// A fresh pseudo-random sequence for each run, the same in every run.
 	rng := rand.New(rand.NewPCG(uint64(s.nodes), uint64(len(p.name))))
 	s.sim.rng = rand.New(rand.NewPCG(1, uint64(s.nodes)))
-	s.sim.tats, s.sim.nodes = map[string]float64{}, map[string]bool{}
+	s.sim.buckets, s.sim.nodes = map[string]gcra.Bucket{}, map[string]bool{}
 	synctest.Test(t, func(t *testing.T) {
 		// Bubbles begin in the year 2000, before all instants.
 		time.Sleep(time.Until(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)))

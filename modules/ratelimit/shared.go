@@ -23,7 +23,7 @@ func (h *Handler) takeShared(v *visit, asks []ask, start time.Time) (admitted bo
 		asks[i].account.mu.Lock()
 	}
 	open, no := consult(asks, now, gateways)
-	brown := open && !no && browned(asks)
+	brown := open && !no && h.browned(asks)
 	var errands []errand
 	switch {
 	case brown:
@@ -131,10 +131,10 @@ func (h *Handler) name(a *ask) bool {
 
 // browned says that Redis answers, but so often late that no zone here would
 // rather wait.
-func browned(asks []ask) bool {
+func (h *Handler) browned(asks []ask) bool {
 	for i := range asks {
 		a := &asks[i]
-		if a.zone.strict || !a.account.ledger.Brown(a.account.name) {
+		if a.zone.strict || !a.account.ledger.Brown(a.account.name, h.patience) {
 			return false
 		}
 	}

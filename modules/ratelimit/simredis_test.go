@@ -23,15 +23,18 @@ import (
 // and back takes rtt, with jitter.
 type simRedis struct {
 	rtt time.Duration
-	// deaf ignores the age of debits, as a control.
-	deaf bool
+	// held is for how long at most one batch in four is held up on its way, behind
+	// those of other gateways.
+	held time.Duration
+	// deaf ignores the age of debits, forgetful when the bucket was full: controls.
+	deaf, forgetful bool
 
-	mu    sync.Mutex // guards what follows
-	rng   *rand.Rand
-	tats  map[string]float64
-	nodes map[string]bool
-	calls int
-	last  float64
+	mu      sync.Mutex // guards what follows
+	rng     *rand.Rand
+	buckets map[string]gcra.Bucket
+	nodes   map[string]bool
+	calls   int
+	last    float64
 }
 
 func (s *simRedis) dial(context.Context, string, string) (net.Conn, error) {
@@ -46,6 +49,17 @@ func (s *simRedis) half() time.Duration {
 	return time.Duration(float64(s.rtt) / 2 * (0.85 + 0.3*s.rng.ExpFloat64()))
 }
 
+// way is how long a batch travels to Redis.
+func (s *simRedis) way() time.Duration {
+	took := s.half()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held > 0 && s.rng.IntN(4) == 0 {
+		took += time.Duration(s.rng.Int64N(int64(s.held)))
+	}
+	return took
+}
+
 func (s *simRedis) serve(conn net.Conn) {
 	defer conn.Close()
 	in := bufio.NewReaderSize(conn, 1<<16)
@@ -54,7 +68,7 @@ func (s *simRedis) serve(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		time.Sleep(s.half())
+		time.Sleep(s.way())
 		out := s.execute(words)
 		for in.Buffered() > 0 { // the rest of the pipeline
 			if words, err = readCommand(in); err != nil {
@@ -127,9 +141,12 @@ func (s *simRedis) take(key string, args []float64) []float64 {
 	// No two calls at one instant, or the oracle could not tell their order.
 	now := math.Max(math.Floor(instant(time.Now())), s.last+1)
 	s.last = now
-	tat, known := s.tats[key]
+	b, known := s.buckets[key]
 	if !known {
-		tat = math.Min(hint, now+l.Depth)
+		b.TAT = math.Min(hint, now+l.Depth)
+	}
+	if s.forgetful {
+		b = gcra.Bucket{TAT: b.TAT}
 	}
 	switch {
 	case forced > 0:
@@ -137,17 +154,18 @@ func (s *simRedis) take(key string, args []float64) []float64 {
 		if s.deaf {
 			age = 0
 		}
-		tat = l.Debit(tat, now, forced, age)
+		b = b.Debit(l, now, forced, age)
 	case forced < 0:
-		tat = l.Refund(tat, -forced)
+		b = b.Refund(l, -forced)
 	}
 	admitted := int64(0)
 	if cost > 0 && count > 0 {
-		if admitted = l.Fits(tat, now, cost, grace, int64(count)); admitted > 0 {
-			tat = l.Spend(tat, now, cost*float64(admitted))
+		if admitted = l.Fits(b.TAT, now, cost, grace, int64(count)); admitted > 0 {
+			b = b.Spend(l, now, cost*float64(admitted))
 		}
 	}
-	s.tats[key] = tat
+	s.buckets[key] = b
+	tat := b.TAT
 	wait := math.Ceil(l.Spend(tat, now, cost) - l.Depth - now)
 	return []float64{float64(admitted), wait, math.Ceil(math.Max(tat, now)), now}
 }

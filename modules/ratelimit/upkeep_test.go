@@ -159,7 +159,7 @@ func TestBrownoutStopsTheWaiting(t *testing.T) {
 		n++
 		r := prepared("GET", fmt.Sprintf("http://h%d.example/", n))
 		serve(t, h, r)
-		return h.ledger.Brown(h.zones[0].account(fmt.Sprintf("h%d.example", n), instant(time.Now()), h.zones[0].rule).name)
+		return h.ledger.Brown(h.zones[0].account(fmt.Sprintf("h%d.example", n), instant(time.Now()), h.zones[0].rule).name, patience)
 	})
 	r := prepared("GET", "http://next.example/")
 	serve(t, h, r)

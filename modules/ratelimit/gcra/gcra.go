@@ -44,12 +44,6 @@ func (l Limit) Spend(tat, now, cost float64) float64 {
 	return math.Max(tat, now) + float64(l.Every*cost)
 }
 
-// Debit returns the TAT after requests that were admitted age ago, elsewhere:
-// they count from then, and they count even where the bucket is overdrawn.
-func (l Limit) Debit(tat, now, cost, age float64) float64 {
-	return math.Max(tat, now-age) + float64(l.Every*cost)
-}
-
 // Refund returns the TAT as if cost had not been spent.
 func (l Limit) Refund(tat, cost float64) float64 {
 	return tat - float64(l.Every*cost)

@@ -105,20 +105,11 @@ func TestAdmitsAtMostBurstAndRate(t *testing.T) {
 func TestDebitCountsFromItsOwnInstant(t *testing.T) {
 	l := Of(10, time.Second, 10)
 	now := 1e9
-	late := l.Debit(0, now, 4, 300_000)
-	if got, want := late, now-300_000+400_000; got != want {
+	late := Bucket{}.Debit(l, now, 4, 300_000)
+	if got, want := late.TAT, now-300_000+400_000; got != want {
 		t.Errorf("Debit of 4, 300 ms old = %v, want %v", got, want)
 	}
-	if got := l.Left(l.Debit(0, now, 15, 0), now); got != -5 {
+	if got := l.Left(Bucket{}.Debit(l, now, 15, 0).TAT, now); got != -5 {
 		t.Errorf("Left after an overdraft of 5 = %v, want -5", got)
-	}
-}
-
-func TestRefundUndoesSpend(t *testing.T) {
-	l := Of(10, time.Second, 10)
-	now := 1e9
-	tat := l.Spend(now, now, 2)
-	if got := l.Refund(l.Spend(tat, now, 3), 3); got != tat {
-		t.Errorf("Refund after Spend = %v, want %v", got, tat)
 	}
 }

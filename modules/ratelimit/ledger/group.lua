@@ -1,7 +1,7 @@
 -- Several limits of one caller: all are charged or none.
 -- KEYS: one per item. ARGV: one per item, its kind, nine doubles and a text,
 --   kind a b cost count forced x y z grace member
---   g  token bucket    a every, b depth, x age, y hint, z floor (see gcra.lua)
+--   g  token bucket    a every, b depth, y hint, z floor (see gcra.lua)
 --   l  sliding log     a limit, b window
 --   c  calendar count  a limit, b start, x end, y next end
 --   s  leases          a limit, b life; forced 1 keeps the member, -1 ends it
@@ -25,14 +25,14 @@ local kinds = {}
 kinds.g = function(key, p)
 	local every, depth, grace = p.a, p.b, p.grace
 	local raw = redis.call('GET', key)
-	local tat = raw and struct.unpack('<d', raw) or math.min(p.y, now + depth)
-	tat = math.max(tat, math.min(p.z, now + depth))
-	local before = tat
-	if p.forced > 0 then
-		tat = math.max(tat, now - p.x) + every * p.forced
-	elseif p.forced < 0 then
-		tat = tat + every * p.forced
+	local tat, gaps = math.min(p.y, now + depth), ''
+	if raw then
+		tat, gaps = struct.unpack('<d', raw), string.sub(raw, 9)
 	end
+	if p.z > tat then
+		tat, gaps = math.max(tat, math.min(p.z, now + depth)), ''
+	end
+	local before = tat
 	local self = {}
 	function self.fits()
 		local base = math.max(tat, now)
@@ -43,14 +43,14 @@ kinds.g = function(key, p)
 	end
 	function self.commit(n)
 		if n > 0 and p.cost > 0 then
-			tat = math.max(tat, now) + every * (p.cost * n)
+			if now > tat then
+				gaps = struct.pack('<dd', tat, now) .. string.sub(gaps, 1, 80)
+				tat = now
+			end
+			tat = tat + every * (p.cost * n)
 		end
 		if tat > before then
-			if tat > now then
-				redis.call('SET', key, struct.pack('<d', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
-			end
-		elseif tat < before and raw then
-			redis.call('SET', key, struct.pack('<d', tat), 'KEEPTTL')
+			redis.call('SET', key, struct.pack('<d', tat) .. gaps, 'PX', math.ceil((tat - now) / 1000) + 1001)
 		end
 	end
 	function self.state()

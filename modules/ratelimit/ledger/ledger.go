@@ -156,10 +156,11 @@ func (l *Ledger) Answers(key string, now time.Time, budget time.Duration) bool {
 	return way != nil && way.answers(now, budget)
 }
 
-// Brown says that key's shard answers, but often too late to wait for it.
-func (l *Ledger) Brown(key string) bool {
+// Brown says that key's shard answers, but often too late for who waits no
+// longer than budget.
+func (l *Ledger) Brown(key string, budget time.Duration) bool {
 	way := l.lane(key)
-	return way != nil && way.trouble.browned.Load()
+	return way != nil && budget < slow && way.trouble.browned.Load()
 }
 
 // Owe has c sent once key's shard answers again.

@@ -93,13 +93,17 @@ func TestGCRAScriptIsTheCore(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))
 	type bucket struct {
 		gcra.Limit
-		tat   float64
-		known bool
+		gcra.Bucket
 	}
+	late := 0
 	buckets := make([]bucket, 40)
 	for i := range buckets {
-		// Windows long enough that no key expires during the test.
+		// Windows long enough that no key expires during the test, and limits of
+		// which some are seldom used up, so that there are gaps to fill.
 		buckets[i].Limit = gcra.Of(1+rng.Int64N(5000), time.Duration(600+rng.IntN(86400))*time.Second, 1+rng.Int64N(800))
+		if i%4 == 0 {
+			buckets[i].Limit = gcra.Of(1+rng.Int64N(5000), time.Second, 1+rng.Int64N(800))
+		}
 	}
 	replay(t, client, steps(30_000), func() call {
 		i := rng.IntN(len(buckets))
@@ -118,30 +122,26 @@ func TestGCRAScriptIsTheCore(t *testing.T) {
 			c.Item("b"+strconv.Itoa(i), b.Every, b.Depth, cost, count, forced, age, since, 0, 0, grace)
 		})
 		return call{cmd, func(a []float64) error {
-			now := a[3]
-			tat := b.tat
-			if !b.known || tat <= now {
-				// The key may be gone or not; both mean a full bucket. A TAT in
-				// the past matters to a debit with an age only.
-				tat = math.Min(tat, now)
-			}
+			now, was := a[3], b.Bucket
 			switch {
 			case forced > 0:
-				tat = b.Debit(tat, now, forced, math.Max(age, math.Min(now-since, age+250_000)))
+				b.Bucket = was.Debit(b.Limit, now, forced, math.Max(age, math.Min(now-since, age+250_000)))
 			case forced < 0:
-				tat = b.Refund(tat, -forced)
+				b.Bucket = was.Refund(b.Limit, -forced)
+			}
+			if forced > 0 && b.TAT-was.TAT < b.Every*forced {
+				late++
 			}
 			admitted := int64(0)
 			if cost > 0 {
-				admitted = b.Fits(tat, now, cost, grace, int64(count))
+				admitted = b.Fits(b.TAT, now, cost, grace, int64(count))
 			}
 			if admitted > 0 {
-				tat = b.Spend(tat, now, cost*float64(admitted))
+				b.Bucket = b.Bucket.Spend(b.Limit, now, cost*float64(admitted))
 			}
-			wait := math.Ceil(b.Spend(tat, now, cost) - b.Depth - now)
-			b.tat, b.known = tat, true
+			wait := math.Ceil(b.Limit.Spend(b.TAT, now, cost) - b.Depth - now)
 			for _, err := range []error{
-				differ("admitted", a[0], float64(admitted)), differ("wait", a[1], wait), differ("TAT", a[2], math.Ceil(math.Max(tat, now))),
+				differ("admitted", a[0], float64(admitted)), differ("wait", a[1], wait), differ("TAT", a[2], math.Ceil(math.Max(b.TAT, now))),
 			} {
 				if err != nil {
 					return err
@@ -150,33 +150,37 @@ func TestGCRAScriptIsTheCore(t *testing.T) {
 			return nil
 		}}
 	})
+	if late == 0 {
+		t.Error("no debit filled a gap: the comparison has not seen what it is for")
+	}
 }
 
 func TestGroupScriptIsTheCores(t *testing.T) {
 	client := dial(t)
 	rng := rand.New(rand.NewPCG(8, 8))
 	const limitL, limitC, window = 50, 400, 200_000.0
-	bucket := gcra.Of(100, time.Hour, 60)
+	bucket := gcra.Of(200, time.Second, 60)
 	var tat float64
 	var log slidinglog.Log
 	var count calendar.Count
 	reset := true
 	replay(t, client, steps(20_000), func() call {
 		cost := float64(1 + rng.IntN(3))
-		forced := refundOf(rng, cost)
+		forced := 0.0
+		if rng.IntN(3) == 0 { // now and then given back, so that the test does not end refused
+			forced = -cost
+		}
 		cmd := evalsha(Group, func(c *Call) {
-			c.KindItem("{x}g", "g", "", bucket.Every, bucket.Depth, cost, 1, forced, 0, 0, 0, 0)
+			c.KindItem("{x}g", "g", "", bucket.Every, bucket.Depth, cost, 1, 0, 0, 0, 0, 0)
 			c.KindItem("{x}l", "l", "", limitL, window, cost, 1, 0, 0, 0, 0, 0)
-			c.KindItem("{x}c", "c", "", limitC, 0, cost, 1, 0, 8e14, 9e14, 0, 0)
+			c.KindItem("{x}c", "c", "", limitC, 0, cost, 1, forced, 8e14, 9e14, 0, 0)
 		})
 		return call{cmd, func(a []float64) error {
 			now := a[0]
 			if reset {
 				tat, reset = now, false
 			}
-			if forced < 0 {
-				tat = bucket.Refund(tat, -forced)
-			}
+			count.Spend(8e14, forced)
 			fits := bucket.Fits(tat, now, cost, 0, 1) == 1 &&
 				log.Count(now, window)+int(cost) <= limitL && count.At(8e14)+cost <= limitC
 			if fits {
@@ -202,14 +206,6 @@ func TestGroupScriptIsTheCores(t *testing.T) {
 			return nil
 		}}
 	})
-}
-
-// refundOf now and then gives back, so that the test does not end refused.
-func refundOf(rng *rand.Rand, cost float64) float64 {
-	if rng.IntN(3) == 0 {
-		return -cost
-	}
-	return 0
 }
 
 func TestCalendarScriptGoesByTheServersClock(t *testing.T) {
@@ -244,6 +240,61 @@ func TestCalendarScriptGoesByTheServersClock(t *testing.T) {
 				t.Errorf("admitted %v, wait of the next one %v; want 1 and about %v", answer[1], wait, c.wait)
 			}
 		})
+	}
+}
+
+// textWithoutGaps is gcra.lua as the releases had it that kept the TAT alone:
+// during a rolling upgrade they charge the same buckets.
+const textWithoutGaps = `
+local t = redis.call('TIME')
+local now = (t[1] - 1700000000) * 1000000 + t[2]
+local every, forced = struct.unpack('<dd', ARGV[1])
+local raw = redis.call('GET', KEYS[1])
+local tat = math.max(raw and struct.unpack('<d', raw) or 0, now) + every * forced
+redis.call('SET', KEYS[1], struct.pack('<d', tat), 'PX', math.ceil((tat - now) / 1000) + 1)
+return struct.pack('<dddd', 0, 0, tat, now)`
+
+func TestReleasesWithoutGapsChargeTheSameBucket(t *testing.T) {
+	client := dial(t)
+	const every, depth = 1e6, 100e6
+	old := newScript(textWithoutGaps, 3)
+	debit := func(s *Script, n, age float64) (tat, now float64) {
+		t.Helper()
+		var c Call
+		c.Reset(s)
+		if s == old {
+			c.Item("k", every, n)
+		} else {
+			c.Item("k", every, depth, 0, 0, n, age, math.Inf(1), 0, 0, 0)
+		}
+		cmd := redis.NewStringCmd(context.Background(), c.command(true)...)
+		if err := client.Process(context.Background(), cmd); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := unpack(nil, cmd.Val())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer[2], answer[3]
+	}
+	first, now := debit(GCRA, 10, 0)
+	if want := now + 10*every; first != want {
+		t.Fatalf("TAT %v, want %v", first, want)
+	}
+	for _, s := range []struct {
+		name       string
+		script     *Script
+		count, age float64
+	}{
+		{"the old one reads what the new one wrote", old, 3, 0},
+		{"the new one reads what the old one wrote", GCRA, 4, 0},
+		{"of which a late debit gets no credit", GCRA, 2, 500_000},
+	} {
+		got, _ := debit(s.script, s.count, s.age)
+		if want := first + s.count*every; got != want {
+			t.Errorf("%s: TAT moves by %v us, want %v", s.name, got-first, want-first)
+		}
+		first = got
 	}
 }
 
