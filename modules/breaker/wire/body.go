@@ -50,6 +50,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, b.err
 }
 
+// Ready says that some of the body is here: the next Read need not wait.
+func (b *body) Ready() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.c != nil && b.c.br.Buffered() > 0
+}
+
 // Close gives up what was not read, and with it the connection.
 func (b *body) Close() error {
 	b.mu.Lock()
