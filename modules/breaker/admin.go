@@ -51,6 +51,8 @@ type status struct {
 	Successes int        `json:"successes,omitempty"`
 	Doublings int        `json:"doublings,omitempty"`
 	LastFail  *failing   `json:"last_failure,omitempty"`
+	// Forwarding is how the proxies that use the circuit forward plain requests.
+	Forwarding []way `json:"forwarding,omitempty"`
 }
 
 func statusOf(t *tracked, now time.Time) status {
@@ -59,6 +61,7 @@ func statusOf(t *tracked, now time.Time) status {
 		Breaker: t.policy, Upstream: t.upstream, State: v.State.String(), Since: v.Since, Reason: v.Reason, Note: v.Note, Share: v.Share,
 		Total: v.Counts.Total, Failures: v.Counts.Failures, Slow: v.Counts.Slow, Clients: v.Counts.Clients(),
 		Probes: v.Probes, Successes: v.Successes, Doublings: v.Level, LastFail: t.lastFail.Load(),
+		Forwarding: t.ways(),
 	}
 	if !v.Until.IsZero() {
 		s.Until = &v.Until

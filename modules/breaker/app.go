@@ -34,6 +34,7 @@ type App struct {
 	circuits map[key]*tracked
 	herds    map[string]*herd
 	routes   map[*route]*Handler
+	handlers []*Handler
 }
 
 // CaddyModule returns the Caddy module information.
@@ -85,6 +86,12 @@ func (a *App) joinRoute(h *Handler) {
 	a.routes[h.route] = h
 }
 
+func (a *App) joinHandler(h *Handler) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.handlers = append(a.handlers, h)
+}
+
 // members returns the circuits and herds of this configuration.
 func (a *App) members() ([]*tracked, []*herd) {
 	a.mu.Lock()
@@ -102,6 +109,7 @@ func (a *App) members() ([]*tracked, []*herd) {
 
 // Start makes this configuration the one that tells of transitions.
 func (a *App) Start() error {
+	a.settleWays()
 	news.bind(a)
 	return nil
 }

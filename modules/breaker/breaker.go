@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -59,6 +60,11 @@ type Handler struct {
 	// transport: `on` or `off`. Default: `on`.
 	Direct string `json:"direct,omitempty"`
 
+	// Lean says whether plain requests are forwarded by the breaker itself, which
+	// costs less still, or by reverse_proxy: `on` or `off`. It is done only where
+	// it is exact, and where Direct is. Default: `on`.
+	Lean string `json:"lean,omitempty"`
+
 	// Fallbacks are tried in order when the bridge refuses a request or no
 	// upstream could be reached. Default: an error, with status 503 where the
 	// bridge refuses.
@@ -82,6 +88,11 @@ type Handler struct {
 	// retriesProbes says that the operator asked for no retries: the proxy then
 	// does one, and the selection allows it to probes only.
 	retriesProbes bool
+	// lean forwards plain requests; nil where that is not exact, and leanNot says
+	// why. policyRaw is the stock selection policy.
+	lean      atomic.Pointer[lean]
+	leanNot   atomic.Pointer[error]
+	policyRaw json.RawMessage
 }
 
 // CaddyModule returns the Caddy module information.
@@ -116,7 +127,14 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.acquireCircuits(); err != nil {
 		return err
 	}
-	return h.acquireRoute()
+	if err := h.acquireRoute(); err != nil {
+		return err
+	}
+	if err := h.provisionLean(ctx); err != nil {
+		return err
+	}
+	h.joinHandler()
+	return nil
 }
 
 // fill sets the defaults and refuses what cannot be meant.
@@ -138,7 +156,7 @@ func (h *Handler) fill() error {
 			return fmt.Errorf("concurrency: %w", err)
 		}
 	}
-	if err := checkDirect(h.Direct); err != nil {
+	if err := errors.Join(checkSwitch("direct", h.Direct), checkSwitch("lean", h.Lean)); err != nil {
 		return err
 	}
 	if h.RetryBudget == nil {
@@ -211,7 +229,7 @@ func (h *Handler) wrap() (json.RawMessage, error) {
 	}
 	selection := map[string]any{"policy": "breaker"}
 	if old := lb["selection_policy"]; old != nil {
-		selection["inner"] = old
+		selection["inner"], h.policyRaw = old, old
 	}
 	if lb["selection_policy"], err = json.Marshal(selection); err != nil {
 		return nil, err
@@ -271,6 +289,7 @@ func (h *Handler) acquireCircuits() error {
 
 // Cleanup gives the circuits back.
 func (h *Handler) Cleanup() error {
+	h.leaveCircuits()
 	var all error
 	for _, k := range h.taken {
 		_, err := pool.Delete(k)

@@ -32,6 +32,7 @@ func init() {
 //		retry_budget <share> [<n>/s]|off
 //		hedge <duration>
 //		direct on|off
+//		lean on|off
 //		fallback respond <body>|<status> [<status>] {
 //			header <name> <value>
 //		}
@@ -71,7 +72,7 @@ func parseCaddyfile(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, e
 }
 
 // ours are the subdirectives that are not reverse_proxy's.
-var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "hedge", "direct", "fallback"}
+var ours = []string{"breaker", "timeout", "concurrency", "retry_budget", "hedge", "direct", "lean", "fallback"}
 
 // split takes our segments out of d and leaves it at the start of the rest.
 func split(d *caddyfile.Dispenser) (own []caddyfile.Segment, err error) {
@@ -122,6 +123,8 @@ func (h *Handler) readOwn(helper httpcaddyfile.Helper, own []caddyfile.Segment) 
 			err = syntax.Duration(&h.Hedge.After)(d)
 		case "direct":
 			err = syntax.Choice(&h.Direct, "on", "off")(d)
+		case "lean":
+			err = syntax.Choice(&h.Lean, "on", "off")(d)
 		case "fallback":
 			err = h.readFallback(helper, d)
 		}

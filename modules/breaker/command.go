@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -97,7 +98,7 @@ func table(out io.Writer, list []status, now time.Time) error {
 		return err
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "BREAKER\tUPSTREAM\tSTATE\tFOR\tENDS IN\tRESULTS\tFAILED\tSLOW\tREASON\tLAST FAILURE")
+	fmt.Fprintln(w, "BREAKER\tUPSTREAM\tSTATE\tFOR\tENDS IN\tRESULTS\tFAILED\tSLOW\tREASON\tLAST FAILURE\tFORWARDED")
 	for _, s := range list {
 		ends, last, why := "-", "-", s.Reason
 		if s.Until != nil {
@@ -109,8 +110,19 @@ func table(out io.Writer, list []status, now time.Time) error {
 		if s.Note != "" {
 			why += ": " + s.Note
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\n", s.Breaker, s.Upstream, s.State,
-			now.Sub(s.Since).Round(time.Second), ends, s.Total, s.Failures, s.Slow, why, last)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", s.Breaker, s.Upstream, s.State,
+			now.Sub(s.Since).Round(time.Second), ends, s.Total, s.Failures, s.Slow, why, last, forwarded(s.Forwarding))
 	}
 	return w.Flush()
+}
+
+func forwarded(ways []way) string {
+	if len(ways) == 0 {
+		return "-" // an upstream that came by itself
+	}
+	words := make([]string, len(ways))
+	for i, w := range ways {
+		words[i] = w.String()
+	}
+	return strings.Join(words, "; ")
 }

@@ -29,7 +29,8 @@ type crossing struct {
 	// stopped is why the bridge ended the proxy's loop, empty if it did not.
 	stopped reason
 	clock   deadline
-	first   try // spares an allocation where one try is enough
+	first   try         // spares an allocation where one try is enough
+	lean    *forwarding // this, where it may go the lean way
 }
 
 // enter puts x on the request, where selection and transport find it. A proxy

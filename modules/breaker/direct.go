@@ -46,6 +46,8 @@ func (t *Transport) provisionDirect(raw json.RawMessage) error {
 		KeepAlive struct {
 			Idle int `json:"max_idle_conns_per_host"`
 		} `json:"keep_alive"`
+		NetworkProxy json.RawMessage `json:"network_proxy"`
+		ForwardProxy string          `json:"forward_proxy_url"`
 	}
 	if err := json.Unmarshal(raw, &set); err != nil {
 		return err
@@ -61,6 +63,7 @@ func (t *Transport) provisionDirect(raw json.RawMessage) error {
 		return err
 	}
 	t.h.taken = append(t.h.taken, key)
+	t.proxied = set.NetworkProxy != nil || set.ForwardProxy != ""
 	t.direct, t.http = wire.New(inner.Transport, v.(connectionPool).Pool), inner
 	return nil
 }
@@ -79,10 +82,10 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	return t.inner.RoundTrip(req)
 }
 
-// checkDirect refuses a word that means nothing.
-func checkDirect(word string) error {
+// checkSwitch refuses a word that means nothing.
+func checkSwitch(option, word string) error {
 	if word != "" && word != "on" && word != "off" {
-		return fmt.Errorf("direct is on or off, got %q", word)
+		return fmt.Errorf("%s is on or off, got %q", option, word)
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func TestWhatGoesTheDirectWay(t *testing.T) {
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := build(t, `{"policy":{"name":"%s"},`+c.option+`"proxy":`+proxyTo(u.addr)+`}`)
+			h := build(t, `{"policy":{"name":"%s"},"lean":"off",`+c.option+`"proxy":`+proxyTo(u.addr)+`}`)
 			direct, stock := testutil.ToFloat64(sentDirect), testutil.ToFloat64(sentStock)
 			g := serve(t, h)
 			req := c.request()

@@ -37,10 +37,10 @@ var (
 		"breaker", "result")
 	sendsTotal = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "sallyport", Subsystem: "breaker", Name: "sends_total",
-		Help: "Requests sent to upstreams: directly, on the request's own goroutine, or by the proxy's stock transport.",
+		Help: "Requests sent to upstreams: forwarded lean, by reverse_proxy directly on the request's own goroutine, or by its stock transport.",
 	}, []string{"path"})
-	sentDirect, sentStock = sendsTotal.WithLabelValues("direct"), sendsTotal.WithLabelValues("stock")
-	droppedTotal          = prometheus.NewCounter(prometheus.CounterOpts{
+	sentLean, sentDirect, sentStock = sendsTotal.WithLabelValues(leanWay), sendsTotal.WithLabelValues(directWay), sendsTotal.WithLabelValues(stockWay)
+	droppedTotal                    = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "sallyport", Subsystem: "breaker", Name: "announcements_dropped_total",
 		Help: "Changes of state that were not logged or reported because too many came at once.",
 	})

@@ -32,6 +32,9 @@ type tracked struct {
 	results  [3]prometheus.Counter // by circuit.Outcome
 	lastUsed atomic.Int64          // Unix seconds, kept for changing upstreams
 	lastFail atomic.Pointer[failing]
+
+	mu       sync.Mutex // guards handlers
+	handlers []*Handler // that use it, where it is configured
 }
 
 // failing is the last thing that went wrong with an upstream.

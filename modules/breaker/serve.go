@@ -32,7 +32,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.instead(w, r, next, circuitOpen, nil, nil)
 	}
 	card := exchange.Of(r)
-	x := &crossing{h: h, card: card, client: bucketOf(r, card)}
+	x := h.crossing()
+	x.h, x.card, x.client = h, card, bucketOf(r, card)
 	h.route.purse.earn(h.RetryBudget)
 	if allowed, byCaller, bounded := h.allowed(r); bounded {
 		if allowed <= 0 {
@@ -79,12 +80,9 @@ func (x *crossing) guarded(w http.ResponseWriter, r *http.Request, next caddyhtt
 
 // cross runs the proxy and says why, if at all, something else must answer.
 func (x *crossing) cross(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (reason, error) {
-	if leave := x.enter(r.Context()); leave != nil {
-		defer leave()
-	}
 	// A broken stream makes the proxy panic: leases end all the same.
 	defer x.finish()
-	err := x.h.proxy.ServeHTTP(w, r, next)
+	err := x.proxy(w, r, next)
 	if err == nil {
 		return "", nil
 	}
@@ -100,6 +98,28 @@ func (x *crossing) cross(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return noUpstream, err
 	}
 	return "", err
+}
+
+// crossing returns one that may go the lean way where the configuration allows it.
+func (h *Handler) crossing() *crossing {
+	l := h.lean.Load()
+	if l == nil {
+		return new(crossing)
+	}
+	f := &forwarding{l: l}
+	f.lean = f
+	return &f.crossing
+}
+
+// proxy forwards the request, lean where that is exact.
+func (x *crossing) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if f := x.lean; f != nil && f.accepts(w, r) {
+		return f.forward()
+	}
+	if leave := x.enter(r.Context()); leave != nil {
+		defer leave()
+	}
+	return x.h.proxy.ServeHTTP(w, r, next)
 }
 
 func (x *crossing) finish() {

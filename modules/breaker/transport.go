@@ -26,6 +26,8 @@ type Transport struct {
 	h      *Handler
 	direct *wire.Transport             // nil where it is switched off or not exact
 	http   *reverseproxy.HTTPTransport // inner, where direct is set
+	// proxied says that the configuration names a forward proxy.
+	proxied bool
 }
 
 // CaddyModule returns the Caddy module information.
