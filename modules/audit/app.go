@@ -28,7 +28,8 @@ type App struct {
 	// others. Default: the sink of AUDIT_EVENT_SINK_URL.
 	Sinks []*SinkConfig `json:"sinks,omitempty"`
 
-	// Node names this gateway in every event. Default: the host name.
+	// Node names this gateway in every event; a placeholder such as {env.NODE}
+	// tells gateways of one configuration on one host apart. Default: the host name.
 	Node string `json:"node,omitempty"`
 
 	// Spool is a folder on a durable volume in which events outlast a crash.
@@ -152,7 +153,11 @@ func (a *App) Provision(ctx caddy.Context) error {
 }
 
 func (a *App) defaults() error {
-	if a.Node == "" {
+	node, err := caddy.NewReplacer().ReplaceOrErr(a.Node, true, true)
+	if err != nil {
+		return fmt.Errorf("audit: node %s: %w", a.Node, err)
+	}
+	if a.Node = node; a.Node == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			return fmt.Errorf("audit: the host has no name to use as node: %w", err)
