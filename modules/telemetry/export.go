@@ -178,6 +178,11 @@ func (l *lane) note(n int, err error) {
 	} else {
 		l.failed.Add(int64(n))
 	}
+	l.fare(err)
+}
+
+// fare keeps how the latest attempt went, for readiness.
+func (l *lane) fare(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil && l.err == nil {

@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"context"
+	"errors"
+	"net/url"
 	"sync"
 	"time"
 
@@ -39,6 +41,8 @@ const (
 	mostHeld = 64 << 20
 	// mostSpared is the largest memory that is kept for the next parcel.
 	mostSpared = 4 << 20
+	// leastWait and mostWait lie between two attempts to reach a collector.
+	leastWait, mostWait = 250 * time.Millisecond, 4 * time.Second
 )
 
 func (o *outbox) start() {
@@ -130,12 +134,33 @@ func (o *outbox) send(p parcel) {
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, o.patience)
 	defer cancel()
-	o.note(p.count, o.upload(ctx, p.records))
+	o.note(p.count, o.deliver(ctx, p.records))
 	o.waiting.Add(int64(-p.count))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if cap(p.records) <= mostSpared {
 		o.spare = p.records
+	}
+}
+
+// deliver uploads until it has worked or ctx ends, where the collector cannot be
+// reached: the exporter itself goes on only after answers that ask for it, and a
+// collector that restarts gives none.
+func (o *outbox) deliver(ctx context.Context, records []byte) error {
+	for wait := leastWait; ; wait = min(2*wait, mostWait) {
+		err := o.upload(ctx, records)
+		var unreachable *url.Error
+		if !errors.As(err, &unreachable) || ctx.Err() != nil {
+			return err
+		}
+		o.fare(err)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
 	}
 }
 
