@@ -68,6 +68,8 @@ type binding struct {
 func newDelivery(d *desk, name string, at spool.Mark) *delivery {
 	dl := &delivery{desk: d, name: name, most: batchEvents}
 	dl.at.Store(&at)
+	dead.WithLabelValues(name)
+	skipped.WithLabelValues(name)
 	return dl
 }
 

@@ -43,6 +43,11 @@ var (
 var accepted, dropped, coalesced, unsafe [len(classNames)]prometheus.Counter
 
 func init() {
+	// An increase is seen only in a series that was there before it: what an
+	// alert asks about begins at zero.
+	for _, reason := range []string{"full", "damaged", "skipped", "oldest"} {
+		gaps.WithLabelValues(reason)
+	}
 	for i, name := range classNames {
 		accepted[i] = events.WithLabelValues(name, "accepted")
 		dropped[i] = events.WithLabelValues(name, "dropped")
