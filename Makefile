@@ -26,7 +26,7 @@ build: ## build bin/sallyport
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls'
+	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls' haproxy=haproxy socat=socat
 	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./... -- \
@@ -127,3 +127,12 @@ soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood o
 rolling: build ## the long form of the tests of reloads and restarts: 100,000 requests over restarts, 300 reloads of each kind
 	SALLYPORT=$(CURDIR)/$(BINARY) SALLYPORT_ROLLING=100000 SALLYPORT_RELOADS=300 \
 		go test -v -count=1 -timeout 30m ./modules/handover ./test/rolling
+
+# Flags of the drills: CHAOS="--only redis", or "--short" for the form that tests run.
+CHAOS ?= $(CHAOS_REPORT)
+CHAOS_REPORT := --report docs/drill-report.md
+
+.PHONY: chaos
+chaos: build ## break Redis, services, issuer, sink, collector and gateways under load and judge the objectives; CHAOS="--only redis" for some
+	@.tools/need.sh redis-server=redis-server prometheus=prometheus haproxy=haproxy socat=socat
+	go run ./test/chaos $(CHAOS) $(BINARY)
