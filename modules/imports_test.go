@@ -18,6 +18,7 @@ const ours = "github.com/sallyport-gateway/sallyport/"
 var level = map[string]int{
 	"cmd":                          9,
 	"test/observe":                 10, // it puts the demo's stubs around a gateway
+	"test/chaos":                   10, // it runs the demo's issuer and sink as processes
 	"test":                         9,
 	"test/port":                    2,
 	"caddyfiles":                   8,
