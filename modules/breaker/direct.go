@@ -79,7 +79,11 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 		}
 	}
 	sentStock.Inc()
-	return t.inner.RoundTrip(req)
+	res, err := t.inner.RoundTrip(req)
+	if err == nil && t.direct != nil {
+		t.direct.Heard(req, res)
+	}
+	return res, err
 }
 
 // checkSwitch refuses a word that means nothing.

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"bufio"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -65,7 +66,12 @@ func TestWhatGoesTheDirectWay(t *testing.T) {
 		{"plain", "", plain, true},
 		{"a body", "", func() *http.Request { return httptest.NewRequest("POST", "/", strings.NewReader("body")) }, true},
 		{"switched off", `"direct":"off",`, plain, false},
-		{"expectation", "", with("Expect", "100-continue"), false},
+		{"expectation without a body", "", with("Expect", "100-continue"), false},
+		{"expectation", "", func() *http.Request {
+			r := httptest.NewRequest("POST", "/", strings.NewReader("body"))
+			r.Header.Set("Expect", "100-continue")
+			return r
+		}, true},
 		{"upgrade", "", func() *http.Request {
 			r := with("Connection", "Upgrade")()
 			r.Header.Set("Upgrade", "websocket")
@@ -75,7 +81,7 @@ func TestWhatGoesTheDirectWay(t *testing.T) {
 			r := httptest.NewRequest("POST", "/", bufio.NewReader(strings.NewReader("body")))
 			r.Trailer = http.Header{"X-Sum": nil}
 			return r
-		}, false},
+		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := build(t, `{"policy":{"name":"%s"},"lean":"off",`+c.option+`"proxy":`+proxyTo(u.addr)+`}`)
@@ -92,6 +98,38 @@ func TestWhatGoesTheDirectWay(t *testing.T) {
 			want := map[bool]string{true: "1 direct, 0 stock", false: "0 direct, 1 stock"}[c.direct]
 			if got := fmt.Sprintf("%v direct, %v stock", testutil.ToFloat64(sentDirect)-direct, testutil.ToFloat64(sentStock)-stock); got != want {
 				t.Errorf("%s, want %s", got, want)
+			}
+		})
+	}
+}
+
+// TestAnUpstreamOverTLSGoesTheDirectWay once an answer has shown that it does not
+// choose HTTP/2.
+func TestAnUpstreamOverTLSGoesTheDirectWay(t *testing.T) {
+	for _, c := range []struct {
+		name, versions string
+		http2          bool
+		want           string
+	}{
+		{"HTTP/1.1 chosen", "", false, "2 direct, 1 stock"},
+		{"HTTP/2 chosen", "", true, "0 direct, 3 stock"},
+		{"HTTP/1.1 only", `"versions":["1.1"],`, true, "3 direct, 0 stock"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			u.EnableHTTP2 = c.http2
+			u.StartTLS()
+			t.Cleanup(u.Close)
+			trusted := base64.StdEncoding.EncodeToString(u.Certificate().Raw)
+			h := build(t, `{"policy":{"name":"%s"},"proxy":{"upstreams":[{"dial":"`+u.Listener.Addr().String()+`"}],"transport":{"protocol":"http",`+c.versions+
+				`"tls":{"ca":{"provider":"inline","trusted_ca_certs":["`+trusted+`"]}}}}}`)
+			direct, stock := testutil.ToFloat64(sentDirect), testutil.ToFloat64(sentStock)
+			g := serve(t, h)
+			for range 3 {
+				g.get(t, "/")
+			}
+			if got := fmt.Sprintf("%v direct, %v stock", testutil.ToFloat64(sentDirect)-direct, testutil.ToFloat64(sentStock)-stock); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
 	}

@@ -62,7 +62,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 // TestWhatARoundTripAllocates holds the point of the package; net/http's
 // transport takes 38.
 func TestWhatARoundTripAllocates(t *testing.T) {
-	o := newOrigin(t, false)
+	o := newOrigin(t, false, false)
 	o.echo = true
 	pool := NewPool(1, time.Minute)
 	defer pool.Close()

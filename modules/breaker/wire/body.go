@@ -88,6 +88,37 @@ type upload struct {
 	done   chan struct{} // closed at the end
 	err    error         // why it broke off
 	unread bool          // because the body could not be read
+
+	// asked says whether the upstream wants the body; nil where it is not waited
+	// for. The first word counts.
+	asked    chan bool
+	patience time.Duration
+}
+
+// ask tells an upload that waits whether to begin.
+func (u *upload) ask(wanted bool) {
+	if u != nil && u.asked != nil {
+		select {
+		case u.asked <- wanted:
+		default:
+		}
+	}
+}
+
+// wanted waits for the upstream to ask for the body, and no longer than it may:
+// one that does not know of the question never answers it.
+func (u *upload) wanted() bool {
+	if u.asked == nil {
+		return true
+	}
+	timer := time.NewTimer(u.patience)
+	defer timer.Stop()
+	select {
+	case wanted := <-u.asked:
+		return wanted
+	case <-timer.C:
+		return true
+	}
 }
 
 // over says that the whole body was sent, and waits a moment for it.
@@ -107,6 +138,10 @@ func (u *upload) over() bool {
 
 func (u *upload) run(c *conn, req *http.Request) {
 	defer close(u.done)
+	if !u.wanted() {
+		closeBody(req)
+		return
+	}
 	src := &source{Reader: req.Body}
 	if req.ContentLength > 0 {
 		u.err = sendSized(c.bw, src, req.ContentLength)
@@ -115,6 +150,9 @@ func (u *upload) run(c *conn, req *http.Request) {
 	}
 	if err := req.Body.Close(); u.err == nil {
 		u.err = err
+	}
+	if u.err == nil && req.ContentLength <= 0 {
+		u.err = sendTrailer(c.bw, req.Trailer)
 	}
 	if u.err != nil {
 		u.unread = src.err != nil
@@ -150,7 +188,13 @@ func sendChunked(w *bufio.Writer, src *source) error {
 	if _, err := pump(chunks, w, src); err != nil {
 		return err
 	}
-	if err := chunks.Close(); err != nil {
+	return chunks.Close()
+}
+
+// sendTrailer ends a body sent in chunks. The trailer holds now what was read at
+// the end of the body.
+func sendTrailer(w *bufio.Writer, trailer http.Header) error {
+	if err := trailer.Write(w); err != nil {
 		return err
 	}
 	put(w, "\r\n")

@@ -64,6 +64,9 @@ func (k *call) send() {
 		return
 	}
 	k.up = &upload{done: make(chan struct{})}
+	if awaits(k.req) {
+		k.up.asked, k.up.patience = make(chan bool, 1), k.t.base.ExpectContinueTimeout
+	}
 	go k.up.run(k.c, k.req)
 }
 
@@ -78,6 +81,7 @@ func (k *call) failed(err error) error {
 	if k.up == nil {
 		closeBody(k.req)
 	} else {
+		k.up.ask(false)
 		<-k.up.done // the caller may use the request again
 	}
 	k.again = c.reused && k.up == nil && (c.sent == 0 || k.again && replayable(k.req))
@@ -141,7 +145,13 @@ func (c *conn) readHead(k *call) (*http.Response, error) {
 		case res.StatusCode == http.StatusSwitchingProtocols:
 			return nil, errSwitched
 		case res.StatusCode < 100 || res.StatusCode > 199:
+			// A body that was kept back is sent all the same, unless the
+			// connection ends here: the next request stands behind it.
+			k.up.ask(!res.Close && !k.req.Close)
+			res.TLS = c.tls
 			return res, nil
+		case res.StatusCode == http.StatusContinue:
+			k.up.ask(true)
 		}
 		if k.hear != nil {
 			if err := k.hear.Hear(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {

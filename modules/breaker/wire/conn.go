@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"crypto/tls"
 	"net"
 	"syscall"
 	"time"
@@ -11,7 +12,8 @@ import (
 type conn struct {
 	net.Conn
 	pool *Pool
-	host string
+	spot spot
+	tls  *tls.ConnectionState // nil in clear text
 	br   *bufio.Reader
 	bw   *bufio.Writer
 	// limit is how many bytes of the head of an answer may still come; negative
@@ -36,8 +38,8 @@ type conn struct {
 	busy bool // what look saw: bytes nobody asked for, an end or an error
 }
 
-func newConn(n net.Conn, pool *Pool, host string, in, out int) *conn {
-	c := &conn{Conn: n, pool: pool, host: host, limit: -1}
+func newConn(n net.Conn, pool *Pool, at spot, in, out int) *conn {
+	c := &conn{Conn: n, pool: pool, spot: at, limit: -1}
 	c.br, c.bw = bufio.NewReaderSize(c, in), bufio.NewWriterSize(c, out)
 	c.abort = func() { _ = n.Close() }
 	if s, ok := n.(syscall.Conn); ok {
@@ -75,5 +77,8 @@ func (c *conn) Write(p []byte) (int, error) {
 // it, or has sent what nobody asked for and what the next caller would take for
 // its answer.
 func (c *conn) stale() bool {
+	if s, ok := c.Conn.(*tls.Conn); ok {
+		return !s.NetConn().(*gate).quiet(s)
+	}
 	return c.raw == nil || c.raw.Read(c.look) != nil || c.busy
 }

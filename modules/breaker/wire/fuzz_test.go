@@ -15,26 +15,27 @@ func FuzzAnswers(f *testing.F) {
 	for _, s := range []string{ok, "HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" + ok, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-T: v\r\n\r\n",
 		"HTTP/1.0 200 OK\r\n\r\nend", "HTTP/1.1 204 No Content\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
 		"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + zipped("hello")} {
-		f.Add([]byte(s), "GET")
-		f.Add([]byte(s), "HEAD")
+		f.Add([]byte(s), "GET", false)
+		f.Add([]byte(s), "HEAD", true)
 	}
-	f.Fuzz(func(t *testing.T, answer []byte, method string) {
+	f.Fuzz(func(t *testing.T, answer []byte, method string, secure bool) {
 		if method != "GET" && method != "HEAD" && method != "POST" {
 			method = "GET"
 		}
-		if bytes.Contains(answer, []byte(" 101")) || bytes.Contains(answer, []byte("RESET")) {
+		if bytes.Contains(answer, []byte(" 101")) || bytes.Contains(answer, []byte("RESET")) || bytes.HasPrefix(answer, []byte("CUT ")) {
 			t.Skip("upgrades are not done here")
 		}
-		both(t, true, []func() *http.Request{func() *http.Request { return request(method, "/", nil) }}, string(answer))
+		compare(t, secure, true, []func() *http.Request{func() *http.Request { return request(method, "/", nil) }}, string(answer))
 	})
 }
 
 // FuzzRequests lets both send the same request.
 func FuzzRequests(f *testing.F) {
-	f.Add("GET", "/a?b=c", "shop.example", "X-A", "1", "", false)
-	f.Add("POST", "/", "[::1]:80", "Connection", "close", "body", true)
-	f.Add("PUT", "//x/%2f", "", "Accept-Encoding", "br", "body", false)
-	f.Fuzz(func(t *testing.T, method, target, host, name, value, body string, chunked bool) {
+	f.Add("GET", "/a?b=c", "shop.example", "X-A", "1", "", "", uint8(0))
+	f.Add("POST", "/", "[::1]:80", "Connection", "close", "body", "", uint8(1))
+	f.Add("PUT", "//x/%2f", "", "Accept-Encoding", "br", "body", "", uint8(2))
+	f.Add("POST", "/", "shop.example", "Expect", "100-continue", "body", "sum", uint8(3))
+	f.Fuzz(func(t *testing.T, method, target, host, name, value, body, trailer string, how uint8) {
 		make := func() *http.Request {
 			req, err := http.NewRequest(method, "http://x/", nil)
 			if err != nil {
@@ -45,8 +46,11 @@ func FuzzRequests(f *testing.F) {
 			req.Header[name] = []string{value}
 			if body != "" {
 				req.Body, req.ContentLength = nopBody{strings.NewReader(body)}, int64(len(body))
-				if chunked {
+				if how&1 != 0 {
 					req.ContentLength = -1
+				}
+				if trailer != "" {
+					req.Trailer = http.Header{"X-Trailer": {trailer}}
 				}
 			}
 			return req
@@ -58,7 +62,7 @@ func FuzzRequests(f *testing.F) {
 		if !New(dialer(), NewPool(1, 0)).Does(req) {
 			t.Skip("net/http sends it")
 		}
-		both(t, false, []func() *http.Request{make}, ok)
+		compare(t, how&2 != 0, false, []func() *http.Request{make}, ok)
 	})
 }
 
@@ -69,7 +73,7 @@ func (nopBody) Close() error { return nil }
 // TestManyCallersShareOnePool has callers that stay, leave and read half, and
 // looks for answers in the wrong hands.
 func TestManyCallersShareOnePool(t *testing.T) {
-	o := newOrigin(t, false)
+	o := newOrigin(t, false, false)
 	o.echo = true
 	pool := NewPool(8, time.Minute)
 	defer pool.Close()

@@ -54,6 +54,7 @@ func (c *conn) writeHead(req *http.Request, zipped bool) {
 		put(w, "Connection: close\r\n")
 	}
 	writeLength(w, req, method)
+	writeTrailerNames(w, req)
 	for _, name := range names {
 		for _, v := range req.Header[name] {
 			put(w, name, ": ", trim(v), "\r\n")
@@ -76,6 +77,18 @@ func writeLength(w *bufio.Writer, req *http.Request, method string) {
 	case method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch:
 		put(w, "Content-Length: 0\r\n")
 	}
+}
+
+func writeTrailerNames(w *bufio.Writer, req *http.Request) {
+	if req.ContentLength >= 0 || len(req.Trailer) == 0 {
+		return
+	}
+	names := make([]string, 0, len(req.Trailer))
+	for name := range req.Trailer {
+		names = append(names, http.CanonicalHeaderKey(name))
+	}
+	slices.Sort(names)
+	put(w, "Trailer: ", strings.Join(names, ","), "\r\n")
 }
 
 // put writes to a buffer, which keeps its first error for Flush.

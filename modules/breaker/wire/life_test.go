@@ -3,19 +3,19 @@ package wire
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
 
 // scene is an origin whose connections the test plays itself.
-func scene(t *testing.T) (rt *Transport, pool *Pool, host string, next func() net.Conn) {
+func scene(t *testing.T, secure bool) (rt *Transport, pool *Pool, host string, next func() net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -28,7 +28,16 @@ func scene(t *testing.T) (rt *Transport, pool *Pool, host string, next func() ne
 			if err != nil {
 				return
 			}
-			conns <- c
+			if !secure {
+				conns <- c
+				continue
+			}
+			go func() {
+				s := tls.Server(c, serverTLS())
+				if s.Handshake() == nil {
+					conns <- s
+				}
+			}()
 		}
 	}()
 	pool = NewPool(4, time.Minute)
@@ -36,7 +45,10 @@ func scene(t *testing.T) (rt *Transport, pool *Pool, host string, next func() ne
 		pool.Close()
 		_ = l.Close()
 	})
-	return New(dialer(), pool), pool, l.Addr().String(), func() net.Conn {
+	if host = l.Addr().String(); secure {
+		host = "https://" + host
+	}
+	return New(dialer(), pool), pool, host, func() net.Conn {
 		t.Helper()
 		select {
 		case c := <-conns:
@@ -49,9 +61,27 @@ func scene(t *testing.T) (rt *Transport, pool *Pool, host string, next func() ne
 	}
 }
 
+// bothWays runs a test in clear text and over TLS.
+func bothWays(t *testing.T, test func(t *testing.T, secure bool)) {
+	t.Run("clear", func(t *testing.T) { test(t, false) })
+	t.Run("TLS", func(t *testing.T) { test(t, true) })
+}
+
+// to sends the request to host, which has "https://" before it where TLS is to be
+// used.
 func to(host string, r *http.Request) *http.Request {
-	r.URL.Host = host
+	if r.URL.Host = strings.TrimPrefix(host, "https://"); r.URL.Host != host {
+		r.URL.Scheme = "https"
+	}
 	return r
+}
+
+// place is where the pool keeps the connections to host.
+func place(host string) spot {
+	if at, ok := strings.CutPrefix(host, "https://"); ok {
+		return spot{at, 1}
+	}
+	return spot{host: host}
 }
 
 // read takes one request from c and answers.
@@ -90,38 +120,40 @@ func get2xx(t *testing.T, rt http.RoundTripper, r *http.Request) {
 }
 
 func TestACallerWhoLeavesEndsTheConnection(t *testing.T) {
-	for _, when := range []string{"before the head", "in the body"} {
-		t.Run(when, func(t *testing.T) {
-			rt, _, host, next := scene(t)
-			reason := errors.New("the client left")
-			ctx, leave := context.WithCancelCause(t.Context())
-			ended := make(chan error, 1)
-			head := make(chan struct{})
-			go func() {
-				res, err := rt.RoundTrip(to(host, get()).WithContext(ctx))
-				if err == nil {
-					close(head)
-					_, err = io.Copy(io.Discard, res.Body)
+	bothWays(t, func(t *testing.T, secure bool) {
+		for _, when := range []string{"before the head", "in the body"} {
+			t.Run(when, func(t *testing.T) {
+				rt, _, host, next := scene(t, secure)
+				reason := errors.New("the client left")
+				ctx, leave := context.WithCancelCause(t.Context())
+				ended := make(chan error, 1)
+				head := make(chan struct{})
+				go func() {
+					res, err := rt.RoundTrip(to(host, get()).WithContext(ctx))
+					if err == nil {
+						close(head)
+						_, err = io.Copy(io.Discard, res.Body)
+					}
+					ended <- err
+				}()
+				c := next()
+				if when == "in the body" {
+					read(t, c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+					<-head
 				}
-				ended <- err
-			}()
-			c := next()
-			if when == "in the body" {
-				read(t, c, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
-				<-head
-			}
-			leave(reason)
-			if err := <-ended; !errors.Is(err, reason) {
-				t.Errorf("error %v, want %v", err, reason)
-			}
-			gone(t, c)
-		})
-	}
+				leave(reason)
+				if err := <-ended; !errors.Is(err, reason) {
+					t.Errorf("error %v, want %v", err, reason)
+				}
+				gone(t, c)
+			})
+		}
+	})
 }
 
 func TestAHeadThatDoesNotComeInTime(t *testing.T) {
 	for _, body := range []bool{false, true} {
-		_, pool, host, next := scene(t)
+		_, pool, host, next := scene(t, false)
 		base := dialer()
 		base.ResponseHeaderTimeout = 20 * time.Millisecond
 		rt, req := New(base, pool), to(host, get())
@@ -141,50 +173,59 @@ func TestAHeadThatDoesNotComeInTime(t *testing.T) {
 // TestAKeptConnectionThatTheUpstreamClosed sends the next request over a new one
 // without the caller noticing, whatever its method: nothing of it was sent.
 func TestAKeptConnectionThatTheUpstreamClosed(t *testing.T) {
-	for _, method := range []string{"GET", "POST"} {
-		rt, _, host, next := scene(t)
-		done := make(chan struct{})
-		go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
-		c := next()
-		read(t, c, ok)
-		<-done
-		_ = c.Close()
-		go func() { read(t, next(), ok) }()
-		get2xx(t, rt, to(host, request(method, "/", nil)))
-	}
+	bothWays(t, func(t *testing.T, secure bool) {
+		for _, method := range []string{"GET", "POST"} {
+			rt, _, host, next := scene(t, secure)
+			done := make(chan struct{})
+			go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
+			c := next()
+			read(t, c, ok)
+			<-done
+			_ = c.Close()
+			go func() { read(t, next(), ok) }()
+			get2xx(t, rt, to(host, request(method, "/", nil)))
+		}
+	})
 }
 
 // TestBytesThatNobodyAskedFor must not become the answer to the next request.
 func TestBytesThatNobodyAskedFor(t *testing.T) {
-	for name, late := range map[string]bool{"with the answer": false, "after it": true} {
-		t.Run(name, func(t *testing.T) {
-			rt, _, host, next := scene(t)
-			const more = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
-			done := make(chan struct{})
-			go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
-			c := next()
-			if late {
-				read(t, c, ok)
-				<-done
-				if _, err := io.WriteString(c, more); err != nil {
+	bothWays(t, func(t *testing.T, secure bool) {
+		const more = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+		// The buffer of the connection ends where this answer does: what comes
+		// behind it stays with TLS or in the socket.
+		full := "HTTP/1.1 200 OK\r\nContent-Length: 4000\r\nX-Fill: "
+		full += strings.Repeat("x", defaultBuffer-4000-len(full)-4) + "\r\n\r\n" + strings.Repeat("b", 4000)
+		for name, first := range map[string]string{"with the answer": ok, "in the same record": full, "after it": ""} {
+			t.Run(name, func(t *testing.T) {
+				rt, _, host, next := scene(t, secure)
+				late := first == ""
+				done := make(chan struct{})
+				go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
+				c := next()
+				if late {
+					read(t, c, ok)
+					<-done
+					if _, err := io.WriteString(c, more); err != nil {
+						t.Fatal(err)
+					}
+					arrived(t, rt.pool, host)
+				} else {
+					read(t, c, first+more)
+					<-done
+				}
+				go func() { read(t, next(), ok) }()
+				res, err := rt.RoundTrip(to(host, get()))
+				if err != nil {
 					t.Fatal(err)
 				}
-				arrived(t, rt.pool, host)
-			} else {
-				read(t, c, ok+more)
-				<-done
-			}
-			go func() { read(t, next(), ok) }()
-			res, err := rt.RoundTrip(to(host, get()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if body, _ := io.ReadAll(res.Body); string(body) != "ok" {
-				t.Errorf("the answer is %q", body)
-			}
-			gone(t, c)
-		})
-	}
+				if body, _ := io.ReadAll(res.Body); string(body) != "ok" {
+					t.Errorf("the answer is %q", body)
+				}
+				gone(t, c)
+			})
+		}
+	})
 }
 
 // arrived waits until what the upstream sent or did has reached the idle connection.
@@ -192,7 +233,7 @@ func arrived(t *testing.T, p *Pool, host string) {
 	t.Helper()
 	for began := time.Now(); ; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
-		list := p.idle[host]
+		list := p.idle[place(host)]
 		stale := len(list) == 1 && list[0].stale()
 		p.mu.Unlock()
 		if stale {
@@ -207,169 +248,117 @@ func arrived(t *testing.T, p *Pool, host string) {
 // TestARequestThatBrokeOnAKeptConnection is sent again where that does no harm:
 // the upstream closes when it has read it, as one whose keep-alive time is over.
 func TestARequestThatBrokeOnAKeptConnection(t *testing.T) {
-	for _, c := range []struct {
-		method, field string
-		again         bool
-	}{{"GET", "", true}, {"HEAD", "", true}, {"POST", "", false}, {"POST", "Idempotency-Key: 1", true}, {"DELETE", "", false}} {
-		t.Run(c.method+c.field, func(t *testing.T) {
-			rt, _, host, next := scene(t)
-			done := make(chan struct{})
-			go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
-			first := next()
-			read(t, first, ok)
-			<-done
-			result := make(chan error, 1)
-			go func() {
-				var fields []string
-				if c.field != "" {
-					fields = []string{c.field}
+	bothWays(t, func(t *testing.T, secure bool) {
+		for _, c := range []struct {
+			method, field string
+			again         bool
+		}{{"GET", "", true}, {"HEAD", "", true}, {"POST", "", false}, {"POST", "Idempotency-Key: 1", true}, {"DELETE", "", false}} {
+			t.Run(c.method+c.field, func(t *testing.T) {
+				rt, _, host, next := scene(t, secure)
+				done := make(chan struct{})
+				go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
+				first := next()
+				read(t, first, ok)
+				<-done
+				result := make(chan error, 1)
+				go func() {
+					var fields []string
+					if c.field != "" {
+						fields = []string{c.field}
+					}
+					res, err := rt.RoundTrip(to(host, request(c.method, "/", nil, fields...)))
+					if err == nil {
+						_ = res.Body.Close()
+					}
+					result <- err
+				}()
+				read(t, first, "")
+				_ = first.Close()
+				if c.again {
+					read(t, next(), "HTTP/1.1 204 No Content\r\n\r\n")
 				}
-				res, err := rt.RoundTrip(to(host, request(c.method, "/", nil, fields...)))
-				if err == nil {
-					_ = res.Body.Close()
+				if err := <-result; (err == nil) != c.again {
+					t.Errorf("error %v, sent again should be %v", err, c.again)
 				}
-				result <- err
-			}()
-			read(t, first, "")
-			_ = first.Close()
-			if c.again {
-				read(t, next(), "HTTP/1.1 204 No Content\r\n\r\n")
-			}
-			if err := <-result; (err == nil) != c.again {
-				t.Errorf("error %v, sent again should be %v", err, c.again)
-			}
-		})
-	}
+			})
+		}
+	})
 }
 
 // TestAnAnswerBeforeTheEndOfTheRequest is delivered at once, and the connection
 // is not used again: the rest of the request is still to come.
 func TestAnAnswerBeforeTheEndOfTheRequest(t *testing.T) {
-	rt, _, host, next := scene(t)
-	pr, pw := io.Pipe()
-	req := to(host, request("POST", "/", pr))
-	req.ContentLength = -1
-	result := make(chan string, 1)
-	go func() {
-		res, err := rt.RoundTrip(req)
-		if err != nil {
-			result <- err.Error()
-			return
+	bothWays(t, func(t *testing.T, secure bool) {
+		rt, _, host, next := scene(t, secure)
+		pr, pw := io.Pipe()
+		req := to(host, request("POST", "/", pr))
+		req.ContentLength = -1
+		result := make(chan string, 1)
+		go func() {
+			res, err := rt.RoundTrip(req)
+			if err != nil {
+				result <- err.Error()
+				return
+			}
+			body, _ := io.ReadAll(res.Body)
+			result <- strconv.Itoa(res.StatusCode) + string(body)
+		}()
+		if _, err := pw.Write([]byte("first")); err != nil {
+			t.Fatal(err)
 		}
-		body, _ := io.ReadAll(res.Body)
-		result <- strconv.Itoa(res.StatusCode) + string(body)
-	}()
-	if _, err := pw.Write([]byte("first")); err != nil {
-		t.Fatal(err)
-	}
-	c := next()
-	if _, err := io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"); err != nil {
-		t.Fatal(err)
-	}
-	if got := <-result; got != "413no" {
-		t.Errorf("got %q", got)
-	}
-	gone(t, c)
-	_ = pw.Close()
+		c := next()
+		if _, err := io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno"); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-result; got != "413no" {
+			t.Errorf("got %q", got)
+		}
+		gone(t, c)
+		_ = pw.Close()
+	})
 }
 
 // TestBothWays streams: each side waits for what the other has just sent.
 func TestBothWays(t *testing.T) {
-	rt, _, host, next := scene(t)
-	pr, pw := io.Pipe()
-	req := to(host, request("POST", "/", pr))
-	req.ContentLength = -1
-	go func() {
-		c := next()
-		r, err := http.ReadRequest(bufio.NewReader(c))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-		buf := make([]byte, 1)
-		for {
-			if _, err := r.Body.Read(buf); err != nil && buf[0] == 'z' {
-				break
+	bothWays(t, func(t *testing.T, secure bool) {
+		rt, _, host, next := scene(t, secure)
+		pr, pw := io.Pipe()
+		req := to(host, request("POST", "/", pr))
+		req.ContentLength = -1
+		go func() {
+			c := next()
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				t.Error(err)
+				return
 			}
-			_, _ = io.WriteString(c, "1\r\n"+string(buf)+"\r\n")
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+			buf := make([]byte, 1)
+			for {
+				if _, err := r.Body.Read(buf); err != nil && buf[0] == 'z' {
+					break
+				}
+				_, _ = io.WriteString(c, "1\r\n"+string(buf)+"\r\n")
+			}
+			_, _ = io.WriteString(c, "0\r\n\r\n")
+		}()
+		go func() { _, _ = pw.Write([]byte("a")) }()
+		res, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, _ = io.WriteString(c, "0\r\n\r\n")
-	}()
-	go func() { _, _ = pw.Write([]byte("a")) }()
-	res, err := rt.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	buf := make([]byte, 1)
-	for ch := byte('a'); ch <= 'z'; ch++ {
-		if _, err := io.ReadFull(res.Body, buf); err != nil || buf[0] != ch {
-			t.Fatalf("read %q, %v; want %q", buf, err, ch)
+		buf := make([]byte, 1)
+		for ch := byte('a'); ch <= 'z'; ch++ {
+			if _, err := io.ReadFull(res.Body, buf); err != nil || buf[0] != ch {
+				t.Fatalf("read %q, %v; want %q", buf, err, ch)
+			}
+			if ch < 'z' {
+				_, _ = pw.Write([]byte{ch + 1})
+			}
 		}
-		if ch < 'z' {
-			_, _ = pw.Write([]byte{ch + 1})
+		_ = pw.Close()
+		if rest, err := io.ReadAll(res.Body); err != nil || strings.Trim(string(rest), "z") != "" {
+			t.Errorf("the end: %q, %v", rest, err)
 		}
-	}
-	_ = pw.Close()
-	if rest, err := io.ReadAll(res.Body); err != nil || strings.Trim(string(rest), "z") != "" {
-		t.Errorf("the end: %q, %v", rest, err)
-	}
-}
-
-func TestTheSweepClosesWhatTheUpstreamLeft(t *testing.T) {
-	rt, pool, host, next := scene(t)
-	done := make(chan struct{})
-	go func() { defer close(done); get2xx(t, rt, to(host, get())) }()
-	c := next()
-	read(t, c, ok)
-	<-done
-	_ = c.(*net.TCPConn).CloseWrite()
-	arrived(t, pool, host)
-	pool.sweep()
-	gone(t, c)
-	pool.mu.Lock()
-	defer pool.mu.Unlock()
-	if len(pool.idle) != 0 || pool.timer != nil {
-		t.Errorf("the pool still holds %d hosts", len(pool.idle))
-	}
-}
-
-func TestAPoolKeepsWhatItMayAndNoLongerThanItMay(t *testing.T) {
-	rt, pool, host, next := scene(t)
-	var all sync.WaitGroup
-	for range 6 {
-		all.Go(func() { get2xx(t, rt, to(host, get())) })
-	}
-	var conns []net.Conn
-	for range 6 {
-		conns = append(conns, next())
-	}
-	for _, c := range conns {
-		read(t, c, ok)
-	}
-	all.Wait()
-	pool.mu.Lock()
-	if n := len(pool.idle[host]); n != 4 {
-		t.Errorf("%d idle connections, want 4", n)
-	}
-	for _, c := range pool.idle[host] {
-		c.since = time.Now().Add(-time.Hour)
-	}
-	pool.mu.Unlock()
-	if c := pool.take(host); c != nil {
-		t.Error("a connection idle for an hour is used")
-	}
-}
-
-func TestAClosedBodyIsNotRead(t *testing.T) {
-	rt, _, host, next := scene(t)
-	go func() { read(t, next(), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf") }()
-	res, err := rt.RoundTrip(to(host, get()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if _, err := res.Body.Read(make([]byte, 1)); !errors.Is(err, errClosed) {
-		t.Errorf("error %v", err)
-	}
+	})
 }

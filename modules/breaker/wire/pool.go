@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"crypto/tls"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,21 +18,31 @@ type Pool struct {
 	ttl     time.Duration // zero: no limit
 
 	mu     sync.Mutex
-	idle   map[string][]*conn // by host, the one used last at the end
-	timer  *time.Timer        // nil while nothing is idle
+	idle   map[spot][]*conn // the one used last at the end
+	timer  *time.Timer      // nil while nothing is idle
 	closed bool
+	config *tls.Config // the last that adopt has numbered
+	number int
+
+	spoken atomic.Pointer[map[string]bool] // hosts that chose HTTP/1.1; never changed in place
+}
+
+// spot is what connections must have in common to stand in for each other.
+type spot struct {
+	host string
+	tls  int // the number of a TLS configuration; zero: clear text
 }
 
 // NewPool returns a pool that keeps up to perHost connections a host, each for
 // ttl at most.
 func NewPool(perHost int, ttl time.Duration) *Pool {
-	return &Pool{perHost: perHost, ttl: ttl, idle: map[string][]*conn{}}
+	return &Pool{perHost: perHost, ttl: ttl, idle: map[spot][]*conn{}}
 }
 
 // take returns the connection that was used last, if there is one fit for use.
-func (p *Pool) take(host string) *conn {
+func (p *Pool) take(at spot) *conn {
 	for {
-		c := p.pop(host)
+		c := p.pop(at)
 		if c == nil {
 			return nil
 		}
@@ -42,16 +54,16 @@ func (p *Pool) take(host string) *conn {
 	}
 }
 
-func (p *Pool) pop(host string) *conn {
+func (p *Pool) pop(at spot) *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.idle[host]
+	list := p.idle[at]
 	if len(list) == 0 {
 		return nil
 	}
 	c := list[len(list)-1]
 	list[len(list)-1] = nil
-	p.idle[host] = list[:len(list)-1]
+	p.idle[at] = list[:len(list)-1]
 	return c
 }
 
@@ -63,12 +75,12 @@ func (p *Pool) put(c *conn) {
 	c.since, c.uploaded, c.stop = time.Now(), nil, nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	list := p.idle[c.host]
+	list := p.idle[c.spot]
 	if p.closed || len(list) >= p.perHost {
 		_ = c.Close()
 		return
 	}
-	p.idle[c.host] = append(list, c)
+	p.idle[c.spot] = append(list, c)
 	if p.timer == nil {
 		p.timer = time.AfterFunc(p.period(), p.sweep)
 	}
@@ -86,7 +98,7 @@ func (p *Pool) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now, left := time.Now(), 0
-	for host, list := range p.idle {
+	for at, list := range p.idle {
 		kept := list[:0]
 		for _, c := range list {
 			if p.fit(c, now) {
@@ -96,8 +108,8 @@ func (p *Pool) sweep() {
 			}
 		}
 		clear(list[len(kept):])
-		if p.idle[host] = kept; len(kept) == 0 {
-			delete(p.idle, host)
+		if p.idle[at] = kept; len(kept) == 0 {
+			delete(p.idle, at)
 		}
 		left += len(kept)
 	}

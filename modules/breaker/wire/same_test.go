@@ -35,6 +35,13 @@ func TestAnswersAreWhatNetHTTPMakesOfThem(t *testing.T) {
 		"1.0":                 "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
 		"early hints":         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" + ok,
 		"zipped":              "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(zipped("hello")),
+		"zipped, in capitals": "HTTP/1.1 200 OK\r\nContent-Encoding: GZIP\r\nContent-Length: 100000\r\n\r\n" + strings.Repeat("x", 100000),
+		"zipped, torn":        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(zipped("hello")[:9]),
+		"zipped twice":        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(zipped(zipped("hello"))),
+		"304 in chunks":       "HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"204 in chunks":       "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"no status":           "HTTP/1.1 \r\nContent-Length: 2\r\n\r\nok",
+		"length with a sign":  "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
 		"no reason":           "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok",
 		"equal lengths":       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
 		"folded field":        "HTTP/1.1 200 OK\r\nX-A: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
@@ -81,6 +88,8 @@ func TestAnswersThatBreakOff(t *testing.T) {
 		"by design":     "HTTP/1.1 200 OK\r\n\r\nuntil the end",
 		"after a hint":  "HTTP/1.1 103 Early Hints\r\n\r\n",
 		"reset":         "RESET",
+		"no goodbye":    "CUT " + "HTTP/1.1 200 OK\r\n\r\nuntil the end",
+		"cut in a body": "CUT " + "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhell",
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, true, []func() *http.Request{get, get}, script, ok)
@@ -106,6 +115,19 @@ func TestRequestsAreSentByteForByteAlike(t *testing.T) {
 	plain := func(method, target string, fields ...string) func() *http.Request {
 		return func() *http.Request { return request(method, target, nil, fields...) }
 	}
+	trailer := func(value string, announced bool, fields ...string) func() *http.Request {
+		return func() *http.Request {
+			trailer := http.Header{}
+			if announced {
+				trailer["X-Sum"], trailer["x-more"] = nil, nil
+			}
+			r := request("POST", "/up", &ending{Reader: strings.NewReader("hello"), end: func() {
+				trailer["X-Sum"] = []string{value, "2"}
+			}}, fields...)
+			r.ContentLength, r.Trailer = -1, trailer
+			return r
+		}
+	}
 	closing := func() *http.Request { r := get(); r.Close = true; return r }
 	nameless := func() *http.Request { r := get(); r.Host = ""; r.Method = ""; return r }
 	silent := func() *http.Request { r := get(); r.Header["User-Agent"] = nil; return r }
@@ -119,6 +141,9 @@ func TestRequestsAreSentByteForByteAlike(t *testing.T) {
 		"long": plain("GET", "/"+strings.Repeat("l", 9000), "X-A: "+strings.Repeat("v", 9000)),
 		"body": sized("POST", 10), "body of put": sized("PUT", 100_000), "body of get": sized("GET", 3), "body of delete": sized("DELETE", 3),
 		"stream": stream("hello"), "long stream": stream(strings.Repeat("s", 100_000)), "empty stream": stream(""),
+		"trailer": trailer("1", true), "trailer unannounced": trailer("1", false), "trailer of two lines": trailer("1\r\nX-Evil: 2", true),
+		"expectation": expecting(sized("POST", 100_000)), "expectation of a stream": expecting(stream("hello")),
+		"expectation and trailer": trailer("1", true, "Expect: 100-continue"), "expectation, other case": expecting(sized("PUT", 5), "100-Continue"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := ok
@@ -130,10 +155,32 @@ func TestRequestsAreSentByteForByteAlike(t *testing.T) {
 	}
 }
 
+func expecting(r func() *http.Request, word ...string) func() *http.Request {
+	return func() *http.Request {
+		req := r()
+		req.Header["Expect"] = append(word, "100-continue")[:1]
+		return req
+	}
+}
+
+// ending is a body that calls end at its end, as a server's does to tell the trailer.
+type ending struct {
+	io.Reader
+	end func()
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err == io.EOF {
+		e.end()
+	}
+	return n, err
+}
+
 // TestABodyShorterThanTold compares the errors only: how much of such a request
 // the upstream has heard by then is chance.
 func TestABodyShorterThanTold(t *testing.T) {
-	o := newOrigin(t, false)
+	o := newOrigin(t, false, false)
 	make := func() *http.Request {
 		r := request("POST", "/", struct{ io.Reader }{strings.NewReader("seven b")})
 		r.ContentLength = 9

@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -25,6 +26,9 @@ type Transport struct {
 	base *http.Transport
 	pool *Pool
 	head int64 // bytes that the head of an answer may have
+
+	tls    int  // the number of base's TLS configuration; zero: TLS is not done here
+	offers bool // the upstream is offered HTTP/2 and may choose it
 }
 
 // The defaults of http.Transport.
@@ -44,6 +48,11 @@ func New(base *http.Transport, pool *Pool) *Transport {
 	if base.MaxResponseHeaderBytes > 0 {
 		t.head = base.MaxResponseHeaderBytes
 	}
+	//lint:ignore SA1019 a base that dials so is not taken
+	own := base.DialTLSContext != nil || base.DialTLS != nil
+	if base.TLSClientConfig != nil && !own && !base.ForceAttemptHTTP2 {
+		t.tls, t.offers = pool.adopt(base.TLSClientConfig), base.TLSNextProto["h2"] != nil
+	}
 	return t
 }
 
@@ -51,8 +60,8 @@ func New(base *http.Transport, pool *Pool) *Transport {
 var lacksBody = []string{"", "GET", "HEAD", "DELETE", "OPTIONS", "PROPFIND", "SEARCH"}
 
 // Does says whether the request is one that RoundTrip handles exactly. Upgrades,
-// expectations, trailers, bodies of a shape that must be guessed, TLS and
-// forward proxies are not.
+// bodies of a shape that must be guessed, forward proxies and upstreams that
+// speak HTTP/2, or may, are not.
 func (t *Transport) Does(req *http.Request) bool {
 	if !t.Fits(req) || !untraced(req.Context()) {
 		return false
@@ -69,17 +78,52 @@ func (t *Transport) Does(req *http.Request) bool {
 // have no trace and know that no forward proxy stands in between.
 func (t *Transport) Fits(req *http.Request) bool {
 	u := req.URL
-	if u == nil || u.Scheme != "http" || u.Host == "" || u.Opaque != "" || req.Header == nil || req.Method == http.MethodConnect {
+	if u == nil || !t.reaches(u.Scheme, u.Host) || u.Host == "" || u.Opaque != "" || req.Header == nil || req.Method == http.MethodConnect {
 		return false
 	}
 	if req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method) {
 		return false
 	}
 	h := req.Header
-	if h["Upgrade"] != nil || h["Expect"] != nil || len(req.Trailer) != 0 {
+	if h["Upgrade"] != nil || !expected(req) || !sendable(req.Trailer) {
 		return false
 	}
 	return plainHost(req.Host) && plainHost(u.Host) && !control(u.RawQuery) && plainFields(h) && framed(req)
+}
+
+// reaches says that the way to host is one of those gone here.
+func (t *Transport) reaches(scheme, host string) bool {
+	switch scheme {
+	case "http":
+		return true
+	case "https":
+		return t.tls != 0 && (!t.offers || t.pool.plain(host))
+	}
+	return false
+}
+
+// expected says that the request expects nothing, or to be told to go on with its
+// body.
+func expected(req *http.Request) bool {
+	e := req.Header["Expect"]
+	return e == nil || awaits(req) && len(e) == 1
+}
+
+// awaits says that the body is kept back until the upstream asks for it.
+func awaits(req *http.Request) bool {
+	e := req.Header["Expect"]
+	return len(e) > 0 && strings.EqualFold(e[0], "100-continue") && req.Body != nil && req.Body != http.NoBody
+}
+
+// sendable says that the trailer can be announced and sent.
+func sendable(trailer http.Header) bool {
+	for name := range trailer {
+		switch http.CanonicalHeaderKey(name) {
+		case "Transfer-Encoding", "Trailer", "Content-Length":
+			return false
+		}
+	}
+	return plainFields(trailer)
 }
 
 // framed says that the length of the request's body is told, or that it is a
@@ -95,7 +139,7 @@ func framed(req *http.Request) bool {
 	if req.ContentLength > 0 {
 		return !chunked
 	}
-	return req.ContentLength < 0 && !slices.Contains(lacksBody, req.Method)
+	return req.ContentLength < 0 && (chunked || !slices.Contains(lacksBody, req.Method))
 }
 
 // untraced says that nobody wants to hear of events but the dialer's own and
@@ -128,6 +172,16 @@ func (t traced) Hear(code int, header textproto.MIMEHeader) error {
 	return t.Got1xxResponse(code, header)
 }
 
+// tracedBy has net/http tell hear of informational answers.
+func tracedBy(req *http.Request, hear Hearer) *http.Request {
+	if _, told := hear.(traced); told || hear == nil {
+		return req
+	}
+	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(code int, header textproto.MIMEHeader) error { return hear.Hear(code, header) },
+	}))
+}
+
 // Send is RoundTrip for requests that Fits accepts. It looks for no trace:
 // informational answers go to hear, if there is one.
 func (t *Transport) Send(req *http.Request, hear Hearer) (*http.Response, error) {
@@ -137,7 +191,11 @@ func (t *Transport) Send(req *http.Request, hear Hearer) (*http.Response, error)
 			closeBody(req)
 			return nil, context.Cause(ctx)
 		}
-		c, err := t.connection(ctx, req.URL.Host)
+		c, err := t.connection(ctx, req)
+		if err == errSpeaks {
+			t.pool.heard(req.URL.Host, false)
+			return t.base.RoundTrip(tracedBy(req, hear))
+		}
 		if err != nil {
 			closeBody(req)
 			return nil, err
@@ -153,14 +211,18 @@ func (t *Transport) Send(req *http.Request, hear Hearer) (*http.Response, error)
 	}
 }
 
-// connection returns an idle connection to host that is fit for use, or a new one.
-func (t *Transport) connection(ctx context.Context, host string) (*conn, error) {
-	if c := t.pool.take(host); c != nil {
+// connection returns an idle connection that is fit for use, or a new one.
+func (t *Transport) connection(ctx context.Context, req *http.Request) (*conn, error) {
+	at, port := spot{host: req.URL.Host}, "80"
+	if req.URL.Scheme == "https" {
+		at.tls, port = t.tls, "443"
+	}
+	if c := t.pool.take(at); c != nil {
 		return c, nil
 	}
-	addr := host
-	if _, _, err := net.SplitHostPort(host); err != nil {
-		addr = net.JoinHostPort(host, "80")
+	addr := at.host
+	if req.URL.Port() == "" {
+		addr = net.JoinHostPort(req.URL.Hostname(), port)
 	}
 	n, err := t.base.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -169,7 +231,22 @@ func (t *Transport) connection(ctx context.Context, host string) (*conn, error) 
 		}
 		return nil, err
 	}
-	return newConn(n, t.pool, host, size(t.base.ReadBufferSize), size(t.base.WriteBufferSize)), nil
+	in, out := size(t.base.ReadBufferSize), size(t.base.WriteBufferSize)
+	if at.tls == 0 {
+		return newConn(n, t.pool, at, in, out), nil
+	}
+	s, err := t.secure(ctx, n, addr)
+	if err != nil {
+		return nil, err
+	}
+	state := s.ConnectionState()
+	if t.elsewhere(state) {
+		_ = s.Close()
+		return nil, errSpeaks
+	}
+	c := newConn(s, t.pool, at, in, out)
+	c.tls = &state
+	return c, nil
 }
 
 func size(n int) int {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -26,15 +27,16 @@ type origin struct {
 	scripts []string
 	hangUp  bool // close after each answer
 	echo    bool // answer with the path
+	secure  bool // over TLS
 }
 
-func newOrigin(tb testing.TB, hangUp bool, scripts ...string) *origin {
+func newOrigin(tb testing.TB, secure, hangUp bool, scripts ...string) *origin {
 	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	o := &origin{Listener: l, scripts: scripts, hangUp: hangUp}
+	o := &origin{Listener: l, scripts: scripts, hangUp: hangUp, secure: secure}
 	go o.accept()
 	tb.Cleanup(func() { _ = l.Close() })
 	return o
@@ -53,7 +55,11 @@ func (o *origin) accept() {
 	}
 }
 
-func (o *origin) serve(c net.Conn) {
+func (o *origin) serve(socket net.Conn) {
+	c := socket
+	if o.secure {
+		c = tls.Server(socket, serverTLS())
+	}
 	defer c.Close()
 	var raw bytes.Buffer
 	br := bufio.NewReader(io.TeeReader(c, &raw))
@@ -61,6 +67,9 @@ func (o *origin) serve(c net.Conn) {
 		req, err := http.ReadRequest(br)
 		if err != nil {
 			return
+		}
+		if req.Header.Get("Expect") != "" {
+			_, _ = io.WriteString(c, "HTTP/1.1 100 Continue\r\nX-Go: on\r\n\r\n")
 		}
 		_, _ = io.Copy(io.Discard, req.Body)
 		o.mu.Lock()
@@ -76,7 +85,13 @@ func (o *origin) serve(c net.Conn) {
 		hangUp := o.hangUp
 		o.mu.Unlock()
 		if script == "RESET" {
-			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = socket.(*net.TCPConn).SetLinger(0)
+			_ = socket.Close()
+			return
+		}
+		if rest, cut := strings.CutPrefix(script, "CUT "); cut { // without TLS's goodbye
+			_, _ = io.WriteString(c, rest)
+			_ = socket.Close()
 			return
 		}
 		if _, err := io.WriteString(c, script); err != nil || hangUp {
@@ -87,10 +102,10 @@ func (o *origin) serve(c net.Conn) {
 
 // seen is all that can be told of a request from its two ends.
 type seen struct {
-	Answer, Header, Body, Trailer, Err, Hints, Heard string
-	Length                                           int64
-	Close, Unzipped                                  bool
-	TransferEncoding                                 []string
+	Answer, Header, Body, Trailer, Err, Hints, Heard, TLS string
+	Length                                                int64
+	Close, Unzipped                                       bool
+	TransferEncoding                                      []string
 }
 
 var lost = regexp.MustCompile(`EOF|closed network connection|reset by peer|broken pipe`)
@@ -98,13 +113,16 @@ var lost = regexp.MustCompile(`EOF|closed network connection|reset by peer|broke
 var port = regexp.MustCompile(`127\.0\.0\.1:\d+(->127\.0\.0\.1:\d+)?`)
 
 func dialer() *http.Transport {
-	return &http.Transport{DialContext: (&net.Dialer{}).DialContext, MaxResponseHeaderBytes: 16 << 10, MaxIdleConnsPerHost: 8}
+	return &http.Transport{DialContext: (&net.Dialer{}).DialContext, MaxResponseHeaderBytes: 16 << 10, MaxIdleConnsPerHost: 8,
+		TLSClientConfig: &tls.Config{RootCAs: authority()}, ExpectContinueTimeout: 30 * time.Second}
 }
 
 func trip(tb testing.TB, rt http.RoundTripper, o *origin, make func() *http.Request) seen {
 	tb.Helper()
 	req := make()
-	req.URL.Host = o.Addr().String()
+	if req.URL.Host = o.Addr().String(); o.secure {
+		req.URL.Scheme = "https"
+	}
 	var s seen
 	ctx, cancel := context.WithTimeout(req.Context(), 30*time.Second)
 	defer cancel()
@@ -129,6 +147,9 @@ func trip(tb testing.TB, rt http.RoundTripper, o *origin, make func() *http.Requ
 		}
 		_ = res.Body.Close()
 		s.Answer, s.Header, s.Body, s.Trailer = res.Proto+" "+res.Status, fmt.Sprint(res.Header), string(body), fmt.Sprint(res.Trailer)
+		if res.TLS != nil {
+			s.TLS = fmt.Sprint(res.TLS.ServerName, res.TLS.Version, res.TLS.NegotiatedProtocol, len(res.TLS.VerifiedChains))
+		}
 		s.Length, s.Close, s.Unzipped, s.TransferEncoding = res.ContentLength, res.Close, res.Uncompressed, res.TransferEncoding
 	}
 	o.mu.Lock()
@@ -154,19 +175,27 @@ func request(method, target string, body io.Reader, fields ...string) *http.Requ
 }
 
 // both sends the same requests over net/http's transport and over this one, to
-// origins with the same scripts, and compares all that can be seen.
-func both(tb testing.TB, hangUp bool, requests []func() *http.Request, scripts ...string) (conns int) {
+// origins with the same scripts, and compares all that can be seen: in clear text
+// and over TLS.
+func both(tb testing.TB, hangUp bool, requests []func() *http.Request, scripts ...string) {
+	tb.Helper()
+	for _, secure := range []bool{false, true} {
+		compare(tb, secure, hangUp, requests, scripts...)
+	}
+}
+
+func compare(tb testing.TB, secure, hangUp bool, requests []func() *http.Request, scripts ...string) {
 	tb.Helper()
 	base := dialer()
 	defer base.CloseIdleConnections()
 	pool := NewPool(8, time.Minute)
 	defer pool.Close()
-	theirs, ours := newOrigin(tb, hangUp, scripts...), newOrigin(tb, hangUp, scripts...)
+	theirs, ours := newOrigin(tb, secure, hangUp, scripts...), newOrigin(tb, secure, hangUp, scripts...)
 	for i, r := range requests {
 		want := trip(tb, base, theirs, r)
 		got := trip(tb, New(base, pool), ours, r)
 		if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
-			tb.Errorf("request %d:\n got  %+q\n want %+q", i+1, fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want))
+			tb.Errorf("request %d, TLS %v:\n got  %+q\n want %+q", i+1, secure, fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want))
 		}
 	}
 	theirs.mu.Lock()
@@ -174,9 +203,8 @@ func both(tb testing.TB, hangUp bool, requests []func() *http.Request, scripts .
 	ours.mu.Lock()
 	defer ours.mu.Unlock()
 	if !hangUp && ours.conns != theirs.conns {
-		tb.Errorf("%d connections, net/http makes %d", ours.conns, theirs.conns)
+		tb.Errorf("TLS %v: %d connections, net/http makes %d", secure, ours.conns, theirs.conns)
 	}
-	return ours.conns
 }
 
 // oneByte reads one byte and no more.
