@@ -187,7 +187,15 @@ func TestABodyShorterThanTold(t *testing.T) {
 		return r
 	}
 	want := trip(t, dialer(), o, make)
-	if got := trip(t, New(dialer(), NewPool(1, 0)), o, make); got.Err != want.Err || want.Err == "" {
+	got := trip(t, New(dialer(), NewPool(1, 0)), o, make)
+	for range 100 {
+		// net/http's writer and reader meet the end in either order.
+		if want.Err != "connection lost" {
+			break
+		}
+		want = trip(t, dialer(), o, make)
+	}
+	if got.Err != want.Err || want.Err == "" {
 		t.Errorf("error %q, want %q", got.Err, want.Err)
 	}
 }
