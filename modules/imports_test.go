@@ -51,6 +51,7 @@ var cores = []string{
 	"modules/ratelimit/slidinglog",
 	"modules/ratelimit/ledger",
 	"modules/ratelimit/calendar",
+	"modules/flags/rules",
 	"modules/cache/store",
 	"modules/cache/freshness",
 	"modules/breaker/circuit",

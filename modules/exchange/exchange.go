@@ -32,6 +32,7 @@ const varKey = "sallyport.exchange"
 // `{sallyport.trace_id}` | Trace id of the server span, when there is one
 // `{sallyport.cache.status}` | What the cache did: `hit`, `miss`, `stale`, `revalidated`, `collapsed` or `bypass`
 // `{sallyport.cache.reason}` | Why, such as `no-store`
+// `{sallyport.flag.<name>}` | Variant of the flag that the caller gets, where the route has a `flag` matcher or `flags` before
 // `{sallyport.route}` | Configured route that the request took, such as `api.example.com/orders/*`
 type Exchange struct {
 	// Began is when the first room saw the request.
@@ -65,6 +66,10 @@ type Exchange struct {
 	// Route is the configured route, never the path that was asked for. It is
 	// empty where no telemetry runs.
 	Route string
+
+	// Flags answers for the flags of the request. It is nil until the flags room
+	// has seen the request.
+	Flags Flags
 
 	// Notes are further decisions, such as the state of a circuit.
 	Notes []Note
@@ -148,6 +153,12 @@ type Stale interface {
 	Serve(w http.ResponseWriter, r *http.Request) error
 	// Age is how old the answer is.
 	Age() time.Duration
+}
+
+// Flags says which variant of a flag the request's caller gets.
+type Flags interface {
+	// Variant is empty for a flag of which nothing is known.
+	Variant(flag string) string
 }
 
 // Note is one decision about the request, for spans and logs.

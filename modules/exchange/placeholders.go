@@ -34,6 +34,9 @@ func (x *Exchange) placeholder(key string) (any, bool) {
 	case "cache.reason":
 		return x.Cache.Reason, true
 	}
+	if flag, ok := strings.CutPrefix(name, "flag."); ok && x.Flags != nil {
+		return x.Flags.Variant(flag), true
+	}
 	return nil, false
 }
 

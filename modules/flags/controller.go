@@ -7,17 +7,14 @@ import (
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	"github.com/sallyport-gateway/sallyport/modules/flags/rules"
 )
 
 // Whole is the weight of everybody: a Share of it is in steps of 0.001 %.
-const Whole = 100_000
+const Whole = rules.Whole
 
-// Share is the part of the callers that get one variant.
-type Share struct {
-	Variant string `json:"variant"`
-	// Weight is out of Whole.
-	Weight int `json:"weight"`
-}
+// Share is the part of the callers that get one variant, out of Whole.
+type Share = rules.Share
 
 // Split divides the callers; its weights add up to Whole. Callers are dealt to
 // the shares in their order, so a variant that stands first keeps those it has

@@ -14,6 +14,7 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/breaker"
 	_ "github.com/sallyport-gateway/sallyport/modules/cache"
 	_ "github.com/sallyport-gateway/sallyport/modules/certificate"
+	_ "github.com/sallyport-gateway/sallyport/modules/flags"
 	_ "github.com/sallyport-gateway/sallyport/modules/handover"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/jwtauth"

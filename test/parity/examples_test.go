@@ -81,8 +81,12 @@ var readings = []func(text string) string{
 	func(text string) string { return strings.Replace(text, "{\n", "{\n"+issuer, 1) },
 	func(text string) string { return "http://:8080 {\n" + text + "}\n" },
 	func(text string) string { return "{\n" + issuer + "}\n\nhttp://:8080 {\n" + text + "}\n" },
+	func(text string) string { return "{\n" + issuer + flagsOption + "}\n\nhttp://:8080 {\n" + text + "}\n" },
 	func(text string) string { return "{\n" + text + "}\n" },
 }
+
+// flagsOption is the option behind examples that only use flags.
+const flagsOption = "\tflags {\n\t\tsource file ../../modules/flags/testdata/flags.yaml\n\t}\n"
 
 const issuer = "\tissuer main {\n\t\tissuer https://idp.example.com/\n\t\tjwks https://idp.example.com/keys\n\t\taudience orders-api\n\t}\n"
 
@@ -166,6 +170,8 @@ func setEnvironment(t *testing.T, text string) {
 			value = "redis://127.0.0.1:6379"
 		case strings.HasSuffix(name, "URL"), strings.HasSuffix(name, "ISSUER"):
 			value = "https://example.com/"
+		case strings.HasSuffix(name, "FLAGS_FILE"):
+			value = root + "modules/flags/testdata/flags.yaml"
 		case strings.HasSuffix(name, "UPSTREAMS"), strings.HasSuffix(name, "UPSTREAM"):
 			value = "127.0.0.1:9000"
 		}

@@ -10,7 +10,7 @@ import (
 // everything holds all directives and the standard ones that their places are
 // described by, from the last to the first.
 const everything = `{
-` + issuer + `}
+` + issuer + flagsOption + `}
 
 http://:8080 {
 	reverse_proxy localhost:8081
@@ -32,6 +32,7 @@ http://:8080 {
 	try_files {path} /index.html
 	redir /old /new
 	problem
+	flags
 	header X-A b
 	audit
 	map {path} {x} {
@@ -47,7 +48,7 @@ http://:8080 {
 // the order in which packages are imported.
 func TestOrder(t *testing.T) {
 	want := []string{
-		"health", "tracing", "telemetry", "map", "audit", "headers", "problem", "redir", "try_files", "jwt",
+		"health", "tracing", "telemetry", "map", "flags", "audit", "headers", "problem", "redir", "try_files", "jwt",
 		"rate_limit", "authentication", "encode", "cache", "admin_api", "respond", "breaker_proxy", "reverse_proxy",
 	}
 	config, _, err := adapt(everything)

@@ -37,6 +37,7 @@ var words = []word{
 	{name: "breaker_proxy", room: "breaker", handlers: []string{"breaker"}, stories: "breaker"},
 	{name: "cache", room: "cache", handlers: []string{"http_cache"}},
 	{name: "certificate", room: "certificate"},
+	{name: "flags", room: "flags", handlers: []string{"flags"}},
 	{name: "handover", room: "handover", stories: "reload"},
 	{name: "health", room: "health", handlers: []string{"health"}},
 	{name: "jwt", room: "jwtauth", handlers: []string{"jwt", "jwt_metadata"}},
