@@ -204,6 +204,7 @@ func (l *Log) installLocked(s *segment) {
 	l.segs = append(l.segs, s)
 	l.segBytes += s.size
 	l.active, l.safe = s, s.size
+	l.wantSpare()
 }
 
 // broken leaves a segment that failed: after a failed sync nobody knows what
@@ -274,13 +275,15 @@ func fill(s *segment, held []group) error {
 	return s.file.Sync()
 }
 
-// look asks once a second whether the volume has room for us.
+// look asks once a second whether the volume has room for us, and sees to the
+// spare.
 func (l *Log) look() {
 	now := l.now()
 	if now.Before(l.freeAt) {
 		return
 	}
 	l.freeAt = now.Add(time.Second)
+	l.tendSpare()
 	total, left, err := l.fs.Free(l.dir)
 	if err != nil || total == 0 {
 		return // not to know is no reason to refuse

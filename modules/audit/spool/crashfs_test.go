@@ -43,6 +43,13 @@ func newCrashFS() *crashFS {
 	return &crashFS{names: make(map[string]*inode), safe: make(map[string]*inode)}
 }
 
+// breaks has fail asked from now on; nil: nobody.
+func (c *crashFS) breaks(fail func(op int, what string) error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fail = fail
+}
+
 func (c *crashFS) op(what string) error {
 	c.ops++
 	if c.fail == nil {

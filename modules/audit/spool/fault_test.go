@@ -47,13 +47,13 @@ func failFrom(t *testing.T, n, lasts int, err error) (reached bool) {
 	c := newCrashFS()
 	g := newLedger()
 	l := g.check(t, c)
-	c.fail = func(op int, _ string) error {
+	c.breaks(func(op int, _ string) error {
 		if op >= n && op < n+lasts {
 			reached = true
 			return err
 		}
 		return nil
-	}
+	})
 	for range 60 {
 		m, err := g.append(l, rng)
 		if err != nil {
@@ -72,9 +72,7 @@ func failFrom(t *testing.T, n, lasts int, err error) (reached bool) {
 	if got := readAll(t, l); got != len(g.said) {
 		t.Errorf("readers get %d records of %d", got, len(g.said))
 	}
-	c.mu.Lock()
-	c.fail = nil
-	c.mu.Unlock()
+	c.breaks(nil)
 	time.Sleep(2 * healEvery)
 	last, err := g.append(l, rng)
 	if err != nil {
@@ -119,13 +117,13 @@ func TestFailedSyncIsWrittenElsewhere(t *testing.T) {
 		l := g.check(t, c)
 		rng := rand.New(rand.NewPCG(1, 1))
 		failed := false
-		c.fail = func(_ int, what string) error {
+		c.breaks(func(_ int, what string) error {
 			if what == "sync" && !failed {
 				failed = true
 				return syscall.EIO
 			}
 			return nil
-		}
+		})
 		m, err := g.append(l, rng)
 		if err != nil {
 			t.Fatal(err)
@@ -137,9 +135,7 @@ func TestFailedSyncIsWrittenElsewhere(t *testing.T) {
 		if !failed {
 			t.Error("no sync was tried")
 		}
-		c.mu.Lock()
-		c.fail = nil
-		c.mu.Unlock()
+		c.breaks(nil)
 		_ = g.check(t, c.crash(rng)).Close()
 		_ = l.Close()
 	})
@@ -151,12 +147,12 @@ func TestBrokenDiskIsToldAndHeals(t *testing.T) {
 		g := newLedger()
 		l := g.check(t, c)
 		rng := rand.New(rand.NewPCG(1, 1))
-		c.fail = func(_ int, what string) error {
+		c.breaks(func(_ int, what string) error {
 			if what == "sync" {
 				return syscall.EIO
 			}
 			return nil
-		}
+		})
 		m, err := g.append(l, rng)
 		if err != nil {
 			t.Fatal(err)
@@ -174,9 +170,7 @@ func TestBrokenDiskIsToldAndHeals(t *testing.T) {
 		if got := readAll(t, l); got != 1 {
 			t.Errorf("readers get %d records from memory, want 1", got)
 		}
-		c.mu.Lock()
-		c.fail = nil
-		c.mu.Unlock()
+		c.breaks(nil)
 		time.Sleep(healEvery + time.Second)
 		if !l.Stats().Durable {
 			t.Error("the log does not heal")

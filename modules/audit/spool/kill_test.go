@@ -101,8 +101,9 @@ func (f *mortalFS) Open(name string, create bool) (File, error) {
 	return mortalFile{file, f}, err
 }
 
-func (f *mortalFS) Remove(name string) error { f.count(); return f.FS.Remove(name) }
-func (f *mortalFS) SyncDir(dir string) error { f.count(); return f.FS.SyncDir(dir) }
+func (f *mortalFS) Remove(name string) error     { f.count(); return f.FS.Remove(name) }
+func (f *mortalFS) SyncDir(dir string) error     { f.count(); return f.FS.SyncDir(dir) }
+func (f *mortalFS) Rename(from, to string) error { f.count(); return f.FS.Rename(from, to) }
 
 type mortalFile struct {
 	File

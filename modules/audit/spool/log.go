@@ -55,9 +55,10 @@ type Log struct {
 	// Recovered tells what Open found.
 	Recovered Recovery
 
-	kick chan struct{}
-	quit chan struct{}
-	done sync.WaitGroup
+	kick  chan struct{}
+	ahead chan struct{} // asks for a spare
+	quit  chan struct{}
+	done  sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	limit   int64
@@ -89,6 +90,7 @@ type Log struct {
 	segs      []*segment // oldest first; the last is active if active is set
 	segBytes  int64
 	active    *segment
+	next      File // the spare, as long as it has that name; nil if there is none
 
 	// What follows belongs to the committer.
 	chain    *Chain
@@ -299,6 +301,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.quit)
 	l.done.Wait()
+	l.dropSpare()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	err := l.sick

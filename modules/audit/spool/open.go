@@ -15,7 +15,7 @@ import (
 func Open(dir string, o Options) (*Log, error) {
 	l := &Log{
 		fs: o.FS, dir: dir, node: o.Node, now: o.Now, limit: o.Limit, minFree: o.MinFree, oldest: o.DropOldest,
-		kick: make(chan struct{}, 1), quit: make(chan struct{}), changed: make(chan struct{}), staged: make(chan struct{}),
+		kick: make(chan struct{}, 1), ahead: make(chan struct{}, 1), quit: make(chan struct{}), changed: make(chan struct{}), staged: make(chan struct{}),
 	}
 	if l.fs == nil {
 		l.fs = Disk{}
@@ -36,6 +36,7 @@ func Open(dir string, o Options) (*Log, error) {
 		return nil, fmt.Errorf("lock audit spool: %w", err)
 	}
 	l.lock = lock
+	_ = l.fs.Remove(filepath.Join(dir, spareName)) // left by a crash; reserve tries again
 	if err := l.recover(); err != nil {
 		for _, s := range l.segs {
 			_ = s.close()
@@ -44,6 +45,7 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l.heal() // where this fails the log is sick, and open
 	l.done.Go(l.commit)
+	l.done.Go(l.reserve)
 	return l, nil
 }
 

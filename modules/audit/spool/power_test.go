@@ -120,15 +120,15 @@ func powerFailure(t *testing.T, seed uint64) {
 		c := newCrashFS()
 		for range 3 {
 			l := g.check(t, c)
-			limit := c.ops + 1 + rng.IntN(60)
 			c.mu.Lock()
-			c.fail = func(op int, _ string) error {
+			limit := c.ops + 1 + rng.IntN(80)
+			c.mu.Unlock()
+			c.breaks(func(op int, _ string) error {
 				if op >= limit {
 					return errDead
 				}
 				return nil
-			}
-			c.mu.Unlock()
+			})
 			g.live(l, rng)
 			_ = l.Close() // what it still tries fails: the power is off
 			next := c.crash(rng)

@@ -49,6 +49,9 @@ func (l *Log) begin(first uint64, at Hash) (*segment, error) {
 		head: header{node: l.node, epoch: l.epoch, first: first, created: l.now().UnixNano(), chain: at},
 	}
 	path := filepath.Join(l.dir, s.name)
+	if l.adopt(s, path) {
+		return s, nil
+	}
 	f, err := l.fs.Open(path, true)
 	if err != nil {
 		// Left by an attempt that failed before anything in it was safe.
