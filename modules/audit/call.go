@@ -3,6 +3,7 @@ package audit
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
@@ -47,10 +48,12 @@ func (a *App) Intend(c *Call) error {
 // Conclude records how a call ended. An error means that it is not on record.
 func (a *App) Conclude(c *Call) error { return a.call(callKind, c) }
 
-// Calling makes what is changed by order of c's mark, and the changes of
-// configuration that follow, c's until done is called.
+// Calling makes the changes of configuration that follow c's until done is
+// called. What is changed by order of c's mark is c's also later: rooms that
+// must not wait tell of it afterwards.
 func (a *App) Calling(c *Call) (done func()) {
 	a.desk.calling.Store(c)
+	a.desk.recent.add(c)
 	return func() { a.desk.calling.CompareAndSwap(c, nil) }
 }
 
@@ -63,8 +66,34 @@ func Fronted() (done func()) {
 
 // orderer is the call whose mark a fact names as its order.
 func (d *desk) orderer(f exchange.Fact) *Call {
-	if c := d.calling.Load(); c != nil && f.Order != "" && f.Order == c.Mark {
-		return c
+	if f.Order == "" {
+		return nil
+	}
+	return d.recent.find(f.Order)
+}
+
+// recentCalls are the last that were made, for facts that come after them.
+type recentCalls struct {
+	mu   sync.Mutex // guards what follows
+	ring [64]*Call
+	n    int
+}
+
+// add keeps of c what an event tells of it: its request ends with it.
+func (r *recentCalls) add(c *Call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ring[r.n%len(r.ring)] = &Call{ID: c.ID, Mark: c.Mark, Method: c.Method, Path: c.Path, subject: c.subject}
+	r.n++
+}
+
+func (r *recentCalls) find(mark string) *Call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.ring {
+		if c != nil && c.Mark == mark {
+			return c
+		}
 	}
 	return nil
 }

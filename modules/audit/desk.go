@@ -65,6 +65,7 @@ type desk struct {
 
 	// calling is the admin request that is being made, if there is one.
 	calling  atomic.Pointer[Call]
+	recent   recentCalls
 	watch    context.Context // of those who look at configurations
 	unwatch  context.CancelFunc
 	watching sync.WaitGroup

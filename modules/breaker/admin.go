@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 func init() {
@@ -108,7 +110,7 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 			return refuse(http.StatusBadRequest, "read the order: %w", err)
 		}
 		var err error
-		if found, err = o.carryOut(now); err != nil {
+		if found, err = o.carryOut(now, r.Header.Get(exchange.CallHeader)); err != nil {
 			return err
 		}
 	default:
@@ -125,7 +127,11 @@ func (a *Admin) serve(w http.ResponseWriter, r *http.Request) error {
 	return json.NewEncoder(w).Encode(found)
 }
 
-func (o order) carryOut(now time.Time) (changed []status, err error) {
+// ordering is held while circuits are forced or reset, which tell of it by the
+// order that stands in them meanwhile.
+var ordering sync.Mutex
+
+func (o order) carryOut(now time.Time, by string) (changed []status, err error) {
 	to, forced := forces[o.Action]
 	if !forced && o.Action != "reset" {
 		return nil, refuse(http.StatusBadRequest, "action takes force_open, force_closed, disable or reset, got '%s'", o.Action)
@@ -144,10 +150,14 @@ func (o order) carryOut(now time.Time) (changed []status, err error) {
 	} else if o.TTL != "" {
 		return nil, refuse(http.StatusBadRequest, "reset takes no ttl")
 	}
+	ordering.Lock()
+	defer ordering.Unlock()
 	everyCircuit(func(t *tracked) {
 		if t.policy != o.Breaker || o.Upstream != "" && t.upstream != o.Upstream {
 			return
 		}
+		t.order = by
+		defer func() { t.order = "" }()
 		if forced {
 			t.Force(now, to, ttl, o.Reason)
 		} else {

@@ -141,7 +141,7 @@ func (a *App) tell(n announcement) {
 			zap.Stringer("from", c.From), zap.String("reason", c.Reason), zap.String("note", c.Note), zap.Int("total", c.Counts.Total),
 			zap.Int("failures", c.Counts.Failures), zap.Int("slow", c.Counts.Slow), zap.Time("until", c.Until), zap.String("last_failure", last))
 	}
-	exchange.Report(exchange.Fact{Kind: exchange.CircuitChanged, Time: c.At, Code: c.To.String(), Attrs: []slog.Attr{
+	exchange.Report(exchange.Fact{Kind: exchange.CircuitChanged, Time: c.At, Code: c.To.String(), Order: n.order, Attrs: []slog.Attr{
 		slog.String("breaker", n.of.policy), slog.String("upstream", n.of.upstream), slog.String("mode", mode),
 		slog.String("from", c.From.String()), slog.String("reason", c.Reason), slog.String("note", c.Note), slog.Int("total", c.Counts.Total),
 		slog.Int("failures", c.Counts.Failures), slog.Int("slow", c.Counts.Slow), slog.String("last_failure", last),

@@ -12,6 +12,7 @@ import (
 type announcement struct {
 	of     *tracked
 	change circuit.Change
+	order  string // of the admin request that asked for it, if one did
 }
 
 // newsMax is how many transitions may wait to be told. When it is full further
@@ -38,8 +39,12 @@ var news = &desk{waiting: make(chan announcement, newsMax)}
 // announce hands a transition to the desk.
 func announce(t *tracked, c circuit.Change) {
 	transitionsTotal.WithLabelValues(t.policy, t.series, c.From.String(), c.To.String(), c.Reason).Inc()
+	n := announcement{of: t, change: c}
+	if c.Reason == "forced" || c.Reason == "reset" {
+		n.order = t.order
+	}
 	select {
-	case news.waiting <- announcement{t, c}:
+	case news.waiting <- n:
 	default:
 		droppedTotal.Inc()
 	}

@@ -102,6 +102,35 @@ func TestTransitionsAreToldByTheNewestConfiguration(t *testing.T) {
 	}
 }
 
+// TestAForcedCircuitNamesItsOrder, by which the audit trail finds who gave it.
+func TestAForcedCircuitNamesItsOrder(t *testing.T) {
+	h, _ := running(t, `{"policy":{"name":"ordered"},"proxy":`+proxyTo(deadAddr(t))+`}`)
+	defer h.app.Stop()
+	facts := make(chan exchange.Fact, 10)
+	defer exchange.Listen("test", func(f exchange.Fact) {
+		if f.Kind == exchange.CircuitChanged && f.Attrs[0].Value.String() == "ordered" {
+			facts <- f
+		}
+	})()
+	for _, c := range []struct{ action, ttl, mark, want string }{
+		{"force_open", "1m", "mark-1", "mark-1"},
+		{"reset", "", "mark-2", "mark-2"},
+		{"force_open", "1m", "", ""},
+	} {
+		o := order{Breaker: "ordered", Action: c.action, TTL: c.ttl, Reason: "drill"}
+		if _, err := o.carryOut(time.Now(), c.mark); err != nil {
+			t.Fatal(err)
+		}
+		if f := <-facts; f.Order != c.want {
+			t.Errorf("%s is told by the order '%s', want '%s'", c.action, f.Order, c.want)
+		}
+	}
+	h.fixed[0].Reset(time.Now(), "by nobody")
+	if f := <-facts; f.Order != "" {
+		t.Errorf("what nobody ordered is told by the order '%s'", f.Order)
+	}
+}
+
 func TestTransitionsNeverWait(t *testing.T) {
 	h := build(t, `{"policy":{"name":"%s"},"proxy":`+proxyTo(deadAddr(t))+`}`)
 	// No configuration is running: nobody takes them.

@@ -32,6 +32,7 @@ type tracked struct {
 	results  [3]prometheus.Counter // by circuit.Outcome
 	lastUsed atomic.Int64          // Unix seconds, kept for changing upstreams
 	lastFail atomic.Pointer[failing]
+	order    string // of the admin request that forces or resets it; see ordering
 
 	mu       sync.Mutex // guards handlers
 	handlers []*Handler // that use it, where it is configured
