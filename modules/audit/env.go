@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"go.uber.org/zap"
+
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // The environment by which operators switch audit on without a config block.
@@ -72,11 +74,24 @@ func sinkFromEnv() *SinkConfig {
 	return &SinkConfig{SinkRaw: caddyconfig.JSONModuleObject(s, "type", "http", nil)}
 }
 
-func init() { caddy.RegisterModule(new(Doorbell)) }
+func init() {
+	caddy.RegisterModule(new(Doorbell))
+	exchange.Enlist(join)
+}
+
+// join loads the audit app where the environment asks for it.
+func join(ctx caddy.Context) error {
+	on, _, err := enabled()
+	if err != nil || !on {
+		return err
+	}
+	_, err = ctx.App("sallyport_audit")
+	return err
+}
 
 // Doorbell is the one piece of every configuration that Caddy loads without
-// being told: it brings audit in where only the environment asks for it. It
-// needs the admin endpoint to be on.
+// being told, as long as the admin endpoint is on: it brings audit in where
+// only the environment asks for it and no handler of ours is in use.
 type Doorbell struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -85,14 +100,7 @@ func (*Doorbell) CaddyModule() caddy.ModuleInfo {
 }
 
 // Provision loads the audit app where the environment asks for it.
-func (*Doorbell) Provision(ctx caddy.Context) error {
-	on, _, err := enabled()
-	if err != nil || !on {
-		return err
-	}
-	_, err = ctx.App("sallyport_audit")
-	return err
-}
+func (*Doorbell) Provision(ctx caddy.Context) error { return join(ctx) }
 
 // Routes returns none.
 func (*Doorbell) Routes() []caddy.AdminRoute { return nil }

@@ -22,6 +22,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/sallyport-gateway/sallyport/modules/breaker/circuit"
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
 )
 
@@ -105,6 +106,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision builds the reverse proxy and takes its circuits.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	if err := h.fill(); err != nil {
 		return err
 	}

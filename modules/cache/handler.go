@@ -156,6 +156,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision takes hold of the store and finds the owner of what runs in the
 // background.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	app, err := ctx.App(appName)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 	"github.com/sallyport-gateway/sallyport/modules/telemetry/instrument"
 )
 
@@ -51,6 +52,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision sets the defaults and registers the metrics.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	if h.Live == "" {
 		h.Live = "/health/live"
 	}

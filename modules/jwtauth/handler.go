@@ -88,6 +88,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 
 // Provision finds the issuers.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	if err := h.check(); err != nil {
 		return err
 	}

@@ -100,6 +100,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision prepares the zones.
 func (h *Handler) Provision(ctx caddy.Context) error {
 	h.ctx, h.logger, h.patience = ctx, ctx.Logger(), patience
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	if err := register(ctx.GetMetricsRegistry()); err != nil {
 		return err
 	}

@@ -43,6 +43,9 @@ func (*Problem) CaddyModule() caddy.ModuleInfo {
 
 // Provision registers the metrics.
 func (p *Problem) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	p.logger = ctx.Logger()
 	return Register(ctx.GetMetricsRegistry())
 }

@@ -53,6 +53,9 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 // Provision finds the app, which need not be configured: the environment may
 // hold everything.
 func (h *Handler) Provision(ctx caddy.Context) error {
+	if err := exchange.Muster(ctx); err != nil {
+		return err
+	}
 	app, err := ctx.App("sallyport_telemetry")
 	if err != nil {
 		return err
