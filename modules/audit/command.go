@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -29,10 +31,11 @@ func verifyCommand() *cobra.Command {
 	var keys []string
 	var sink string
 	c := &cobra.Command{
-		Use:   "verify <spool or NDJSON file>...",
+		Use:   "verify <spool, NDJSON file, or folder of them>...",
 		Short: "Checks that no event is missing or was changed",
 		Long: `Checks the events of a spool, or of NDJSON files that a sink has kept byte by byte,
-given in order: gap-free sequences, and the chain against the signed checkpoints.
+given in order: gap-free sequences, and the chain against the signed checkpoints. Of a
+folder without a spool the files that end in .ndjson are read, in the order of their names.
 Exits with 1 and names what is wrong. Without --key signatures are not checked,
 and whoever can write the files could have signed the checkpoints anew.`,
 		Args: cobra.MinimumNArgs(1),
@@ -89,16 +92,47 @@ func (v *verifier) path(path string) error {
 	if err != nil {
 		return err
 	}
-	if info.IsDir() {
-		problems, err := spool.Walk(spool.Disk{}, path, func(node string, r spool.Record, at spool.Hash) error {
-			v.take(node, r.Mark, r.Payload, &at)
-			return nil
-		})
-		for _, p := range problems {
-			v.fail("%s", p)
-		}
+	if !info.IsDir() {
+		return v.file(path)
+	}
+	segments, err := filepath.Glob(filepath.Join(path, "*.aseg"))
+	if err != nil {
 		return err
 	}
+	if len(segments) == 0 {
+		return v.archive(path)
+	}
+	problems, err := spool.Walk(spool.Disk{}, path, func(node string, r spool.Record, at spool.Hash) error {
+		v.take(node, r.Mark, r.Payload, &at)
+		return nil
+	})
+	for _, p := range problems {
+		v.fail("%s", p)
+	}
+	return err
+}
+
+// archive reads the NDJSON files below a folder in the order of their names,
+// which for those of the file sink is the order of their events.
+func (v *verifier) archive(dir string) error {
+	found := false
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() || filepath.Ext(path) != ".ndjson" {
+			return err
+		}
+		found = true
+		if err := v.file(path); err != nil {
+			return fmt.Errorf("%s: %w", e.Name(), err)
+		}
+		return nil
+	})
+	if err == nil && !found {
+		err = errors.New("neither a spool nor an archive: there are no .aseg and no .ndjson files in it")
+	}
+	return err
+}
+
+func (v *verifier) file(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
