@@ -19,6 +19,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/sallyport-gateway/sallyport/modules/exchange"
+	_ "github.com/sallyport-gateway/sallyport/modules/handover"
 	"github.com/sallyport-gateway/sallyport/modules/reject"
 	"github.com/sallyport-gateway/sallyport/test/port"
 )
@@ -221,6 +222,12 @@ func caddyfileWith(sinks string) string {
 	return fmt.Sprintf(`{
 	admin off
 	auto_https off
+	# Caddy's own listeners lose requests to a reload.
+	servers {
+		listener_wrappers {
+			handover
+		}
+	}
 	audit {
 		node gw-test
 		%s

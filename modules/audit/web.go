@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -35,10 +36,11 @@ type Web struct {
 
 	TLS
 
-	logger *zap.Logger
-	url    string
-	client *http.Client
-	token  string // belongs to the goroutine that calls Post
+	logger  *zap.Logger
+	url     string
+	client  *http.Client
+	cleaned atomic.Bool
+	token   string // belongs to the goroutine that calls Post
 }
 
 // Open resolves the address and the token; it connects to nothing. Path stands
@@ -113,7 +115,14 @@ func (w *Web) post(ctx context.Context, body []byte, header http.Header) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() {
+		_ = resp.Body.Close()
+		if w.cleaned.Load() {
+			// A batch that was in hand at a reload is sent after Cleanup, and
+			// its connection would stay open for nobody.
+			w.client.CloseIdleConnections()
+		}
+	}()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if fault := Judge(resp); fault != nil {
 		return nil, fault
@@ -141,6 +150,7 @@ func (w *Web) renewToken() bool {
 
 // Cleanup closes idle connections; a delivery may still be under way.
 func (w *Web) Cleanup() error {
+	w.cleaned.Store(true)
 	if w.client != nil {
 		w.client.CloseIdleConnections()
 	}
