@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -86,7 +85,7 @@ type App struct {
 	api      *AdminAPI
 	sinks    []*sinkEntry
 	lens     lens
-	source   string
+	envelope string // of every event, behind its id
 	metadata string
 	logger   *zap.Logger
 
@@ -176,7 +175,7 @@ func (a *App) defaults() error {
 	if a.Coalesce.Window == 0 {
 		a.Coalesce.Window = caddy.Duration(10 * time.Second)
 	}
-	a.source = "/sallyport/" + url.PathEscape(a.Node)
+	a.envelope = envelopeOf(a.Node)
 	a.metadata = metadataOf()
 	a.pens.New = func() any { return &pen{b: make([]byte, 0, 2<<10)} }
 	return a.focus()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,17 +32,23 @@ const beforeID = `{"specversion":"1.0","id":"`
 // idOf cuts the id out of an event of ours.
 func idOf(event []byte) []byte { return event[len(beforeID):][:uuidSize] }
 
+// envelopeOf is what stands between an event's id and its type's own name.
+func envelopeOf(node string) string {
+	p := pen{b: []byte{'"'}}
+	p.text("source", "/sallyport/"+url.PathEscape(node))
+	return string(p.b) + `,"type":"sallyport.`
+}
+
 // begin writes the envelope up to the members that all bodies share.
 func (a *App) begin(p *pen, k eventKind, at time.Time, activity int64) {
 	p.b = append(p.b, beforeID...)
 	p.b = appendUUID(p.b, at)
-	p.b = append(p.b, '"')
-	p.text("source", a.source)
-	p.text("type", "sallyport."+k.name)
-	p.instant("time", at)
-	p.raw("datacontenttype", `"application/json"`)
-	p.open("data")
-	p.num("class_uid", k.uid)
+	p.b = append(p.b, a.envelope...)
+	p.b = append(p.b, k.name...)
+	p.b = append(p.b, `","time":"`...)
+	p.b = appendInstant(p.b, at)
+	p.b = append(p.b, `","datacontenttype":"application/json","data":{"class_uid":`...)
+	p.b = strconv.AppendInt(p.b, k.uid, 10)
 	p.num("category_uid", k.uid/1000)
 	p.num("activity_id", activity)
 	p.num("type_uid", k.uid*100+activity)

@@ -47,7 +47,7 @@ func (s *script) seqs() []uint64 {
 
 // testDesk is a desk over memory with the sinks given, as if an App were bound.
 func testDesk(sinks ...*sinkEntry) (*desk, *App) {
-	a := &App{Node: "gw", sinks: sinks, logger: zap.NewNop(), source: "/sallyport/gw", metadata: metadataOf()}
+	a := &App{Node: "gw", sinks: sinks, logger: zap.NewNop(), envelope: envelopeOf("gw"), metadata: metadataOf()}
 	a.pens.New = func() any { return new(pen) }
 	a.MaxBytes = 1 << 20
 	a.desk = newDesk("gw", "")
@@ -197,7 +197,7 @@ func TestNewBindingIsTriedAtOnce(t *testing.T) {
 		}
 		gone.mu.Unlock()
 		fresh := &script{}
-		b := &App{Node: "gw", sinks: []*sinkEntry{{name: "s", sink: fresh}}, logger: zap.NewNop(), source: a.source, metadata: a.metadata, desk: d}
+		b := &App{Node: "gw", sinks: []*sinkEntry{{name: "s", sink: fresh}}, logger: zap.NewNop(), envelope: a.envelope, metadata: a.metadata, desk: d}
 		b.pens.New = a.pens.New
 		if _, err := d.attach(b); err != nil {
 			t.Fatal(err)

@@ -75,12 +75,36 @@ func (p *pen) raw(name, value string) {
 	p.b = append(p.b, value...)
 }
 
-// instant writes RFC 3339 in UTC, as CloudEvents wants it.
+// instant writes a time as an event's own is written.
 func (p *pen) instant(name string, at time.Time) {
 	p.key(name)
-	p.b = append(p.b, '"')
-	p.b = at.UTC().AppendFormat(p.b, "2006-01-02T15:04:05.000000Z07:00")
-	p.b = append(p.b, '"')
+	p.b = append(appendInstant(append(p.b, '"'), at), '"')
+}
+
+// appendInstant appends RFC 3339 in UTC with microseconds, as CloudEvents wants
+// it. AppendFormat would read the layout anew for each event.
+func appendInstant(b []byte, at time.Time) []byte {
+	at = at.UTC()
+	year, month, day := at.Date()
+	hour, minute, second := at.Clock()
+	b = appendDigits(b, year, 4)
+	b = appendDigits(append(b, '-'), int(month), 2)
+	b = appendDigits(append(b, '-'), day, 2)
+	b = appendDigits(append(b, 'T'), hour, 2)
+	b = appendDigits(append(b, ':'), minute, 2)
+	b = appendDigits(append(b, ':'), second, 2)
+	b = appendDigits(append(b, '.'), at.Nanosecond()/1000, 6)
+	return append(b, 'Z')
+}
+
+// appendDigits appends the last n decimal digits of v.
+func appendDigits(b []byte, v, n int) []byte {
+	var d [6]byte
+	for i := n - 1; i >= 0; i-- {
+		d[i] = byte('0' + v%10)
+		v /= 10
+	}
+	return append(b, d[:n]...)
 }
 
 // maxField is how much of one value an event holds; a client decides how long
@@ -99,15 +123,19 @@ func appendString(b []byte, s string) []byte {
 	}
 	b = append(b, '"')
 	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			switch {
-			case c == '"' || c == '\\':
+		plain := i
+		for i < len(s) && s[i] >= ' ' && s[i] < 0x7f && s[i] != '"' && s[i] != '\\' {
+			i++
+		}
+		b = append(b, s[plain:i]...)
+		if i == len(s) {
+			break
+		}
+		if c := s[i]; c < utf8.RuneSelf {
+			if c == '"' || c == '\\' {
 				b = append(b, '\\', c)
-			case c < ' ' || c == 0x7f:
+			} else {
 				b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
-			default:
-				b = append(b, c)
 			}
 			i++
 			continue

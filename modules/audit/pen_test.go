@@ -38,6 +38,18 @@ func FuzzAppendString(f *testing.F) {
 	})
 }
 
+func TestInstantIsRFC3339(t *testing.T) {
+	zone := time.FixedZone("", -5*3600)
+	for _, at := range []time.Time{
+		time.Unix(0, 0), time.Unix(0, 999_999_999), time.Date(2026, 12, 31, 23, 59, 59, 1_000, time.UTC),
+		time.Date(2026, 12, 31, 23, 59, 59, 987_654_321, zone), time.Date(2028, 2, 29, 1, 2, 3, 40_000_000, zone), time.Now(),
+	} {
+		if got, want := string(appendInstant(nil, at)), at.UTC().Format("2006-01-02T15:04:05.000000Z07:00"); got != want {
+			t.Errorf("%v is written %s, want %s", at, got, want)
+		}
+	}
+}
+
 func TestUUIDOfVersion7(t *testing.T) {
 	at := time.UnixMilli(0x0123456789ab)
 	seen := make(map[string]bool)

@@ -27,7 +27,7 @@ func record(t *testing.T, node string) evidence {
 	file := &FileSink{Path: e.archive, MaxSize: 1 << 30}
 	dead := &script{answer: func(int, Batch) error { return fault(Gone, 0, "gone") }}
 	a := &App{
-		Node: node, Spool: e.dir, MaxBytes: 1 << 22, logger: zap.NewNop(), source: "/" + node, metadata: metadataOf(),
+		Node: node, Spool: e.dir, MaxBytes: 1 << 22, logger: zap.NewNop(), envelope: envelopeOf(node), metadata: metadataOf(),
 		sinks:      []*sinkEntry{{name: "file", sink: file}, {name: "dead", sink: dead}},
 		Checkpoint: Checkpoint{Every: 5, Interval: caddy.Duration(time.Hour)},
 	}
