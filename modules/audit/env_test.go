@@ -83,8 +83,8 @@ func TestEnvironmentAlone(t *testing.T) {
 func TestNodeMayComeFromTheEnvironment(t *testing.T) {
 	t.Setenv("AUDIT_NODE", "gw-7")
 	a := &App{Node: "{env.AUDIT_NODE}"}
-	if err := a.defaults(); err != nil || a.Node != "gw-7" || a.source != "/sallyport/gw-7" {
-		t.Errorf("node %q, source %q, %v; want gw-7", a.Node, a.source, err)
+	if err := a.defaults(); err != nil || a.Node != "gw-7" || a.envelope != envelopeOf("gw-7") {
+		t.Errorf("node %q, envelope %q, %v; want gw-7", a.Node, a.envelope, err)
 	}
 	t.Setenv("AUDIT_NODE", "")
 	if err := (&App{Node: "{env.AUDIT_NODE}"}).defaults(); err == nil || !strings.Contains(err.Error(), "env.AUDIT_NODE") {
