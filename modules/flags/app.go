@@ -116,6 +116,7 @@ func (a *App) loadSources(ctx caddy.Context) error {
 		}
 		h.ruled, _ = s.(Ruled)
 		h.remote, _ = s.(Remote)
+		h.writer, _ = s.(Writer)
 		id := h.name
 		if named, ok := m.(interface{ ID() string }); ok {
 			id = named.ID()
@@ -126,6 +127,7 @@ func (a *App) loadSources(ctx caddy.Context) error {
 				return fmt.Errorf("flags source %s: %w", h.name, err)
 			}
 		}
+		h.id = id
 		h.start = func() error { return s.Start(d) }
 		a.sources = append(a.sources, h)
 	}

@@ -100,6 +100,22 @@ func (b *board) changed(id string, now map[string]string, who string, log *zap.L
 	}
 }
 
+// took notes a change that was told by who made it.
+func (b *board) took(id, flag, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.known[id] == nil {
+		return
+	}
+	next := maps.Clone(b.known[id])
+	if text == "" {
+		delete(next, flag)
+	} else {
+		next[flag] = text
+	}
+	b.known[id] = next
+}
+
 // change is one flag's, from one definition to another; an empty one means that
 // there is no such flag.
 type change struct{ flag, source, before, after, who, order string }

@@ -43,8 +43,9 @@ type Remote interface {
 type Writer interface {
 	Source
 	// Write puts a definition in the place of the flag's, or takes the flag away
-	// where text is nil. It returns the definition there was.
-	Write(ctx context.Context, name string, text []byte, who string) (before string, err error)
+	// where text is nil. It returns the definition there was and the one there is,
+	// and a *rules.Error for a mistake in text.
+	Write(ctx context.Context, name string, text []byte, who string) (before, after string, err error)
 }
 
 // State is how well a source is known.
@@ -83,6 +84,9 @@ func (d *Desk) Changed(now map[string]string, who string) {
 	d.app.board.changed(d.id, now, who, d.Logger)
 }
 
+// Took says that a change was told by the gateway that made it.
+func (d *Desk) Took(flag, text string) { d.app.board.took(d.id, flag, text) }
+
 // Baseline says what the flags were when nobody looked, if nobody has looked yet.
 func (d *Desk) Baseline(was map[string]string) { d.app.board.baseline(d.id, was) }
 
@@ -100,9 +104,11 @@ func Texts(s *rules.Set) map[string]string {
 // held is a source of a configuration.
 type held struct {
 	name   string // such as `file`, and `file#2` for the second
+	id     string // of what is kept of it
 	source Source
 	ruled  Ruled  // nil for a remote one
 	remote Remote // nil for a ruled one
+	writer Writer // nil for one that is only read
 	start  func() error
 }
 
