@@ -83,7 +83,7 @@ func reportOf(verdicts []*verdict) string {
 	for _, v := range verdicts {
 		heading := fmt.Sprintf("\n## One after the other\n\n%.0f minutes.\n", v.took.Minutes())
 		if v.region {
-			heading = fmt.Sprintf("\n## Region failover\n\nThe commands of [the runbook](runbooks/region-failover.md), %.0f seconds in all.\n", v.took.Seconds())
+			heading = fmt.Sprintf("\n## Region failover\n\nThe commands of [the runbook](runbooks/region-failover.md), there and back in %.0f seconds.\n", v.took.Seconds())
 		}
 		b.WriteString(heading + v.String())
 	}

@@ -193,7 +193,7 @@ func (v *verdict) restored() check {
 			worst, name = r.restored, r.name
 		}
 	}
-	return check{"time to restore, from the mending until nothing is degraded and no alert fires", "under 30 minutes",
+	return check{"time to restore, from the mending until nothing is degraded and its alerts have cleared", "under 30 minutes",
 		fmt.Sprintf("%.0f s at most (%s)", worst.Seconds(), name), worst < restore}
 }
 
