@@ -136,3 +136,11 @@ CHAOS_REPORT := --report docs/drill-report.md
 chaos: build ## break Redis, services, issuer, sink, collector and gateways under load and judge the objectives; CHAOS="--only redis" for some
 	@.tools/need.sh redis-server=redis-server prometheus=prometheus haproxy=haproxy socat=socat
 	go run ./test/chaos $(CHAOS) $(BINARY)
+
+# A load of your own: SCALE="--rate 5000 --keys 20000 --routes 100 --connections 20000 --cpu 1 --memory 512".
+SCALE ?= --report docs/capacity.md
+
+.PHONY: scale
+scale: build ## measure how cost and memory grow with gateways, keys, routes and connections, and predict replicas; SCALE="--rate 5000 ..." for a load of your own
+	@.tools/need.sh redis-server=redis-server
+	go run ./test/chaos --scale $(SCALE) $(BINARY)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,6 +29,14 @@ func main() {
 	short := flag.Bool("short", false, "the form that CI runs: no step that waits for an alert of hours")
 	rate := flag.Int("rate", 60, "requests a second")
 	report := flag.String("report", "", "write the report into this file")
+	scale := flag.Bool("scale", false, "measure what a request, a key, a route and a connection cost, and predict how many gateways a load needs")
+	var d demand
+	flag.IntVar(&d.keys, "keys", 1000, "with --scale: callers")
+	flag.IntVar(&d.routes, "routes", 10, "with --scale: routes of the configuration")
+	flag.IntVar(&d.connections, "connections", 1000, "with --scale: open connections")
+	flag.Float64Var(&d.cpu, "cpu", 0.5, "with --scale: cores of a pod")
+	flag.Float64Var(&d.memory, "memory", 512, "with --scale: MiB of a pod")
+	flag.Float64Var(&d.price, "price", 0.04, "with --scale: price of a core for an hour")
 	table := flag.Bool("table", false, "print which drill has which alert fire, and end")
 	flag.Parse()
 	if *table {
@@ -35,11 +44,26 @@ func main() {
 		return
 	}
 	if flag.NArg() != 1 || *rate < 1 {
-		fmt.Fprintln(os.Stderr, "usage: chaos [--only DRILLS] [--short] [--rate N] [--report FILE] BINARY")
+		fmt.Fprintln(os.Stderr, "usage: chaos [--only DRILLS] [--short] [--rate N] [--report FILE] [--scale ...] BINARY; -h explains")
 		os.Exit(2)
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
+	if *scale {
+		var own []demand
+		// Without a rate nobody asks for a line of his own.
+		flag.Visit(func(f *flag.Flag) {
+			if f.Name == "rate" {
+				d.rate = *rate
+				own = []demand{d}
+			}
+		})
+		if err := runScale(ctx, flag.Arg(0), *report, own); err != nil {
+			fmt.Fprintln(os.Stderr, "scale:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := drill(ctx, flag.Arg(0), *only, *report, options{short: *short, rate: *rate, root: "."}); err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		os.Exit(1)
@@ -91,6 +115,28 @@ func drill(ctx context.Context, binary, only, report string, o options) error {
 	}
 	if missed > 0 {
 		return fmt.Errorf("%d objectives were missed (logs are in %s)", missed, o.dir)
+	}
+	return os.RemoveAll(o.dir)
+}
+
+// runScale measures and writes the page.
+func runScale(ctx context.Context, binary, report string, own []demand) (err error) {
+	o := options{root: ".", rate: 60}
+	if o.dir, err = os.MkdirTemp("", "sallyport-scale-"); err != nil {
+		return err
+	}
+	if o.binary, err = filepath.Abs(binary); err != nil {
+		return err
+	}
+	page, err := capacity(ctx, o, 6*time.Second, own, os.Stdout)
+	if err != nil {
+		return err
+	}
+	fmt.Print("\n" + page)
+	if report != "" {
+		if err := os.WriteFile(report, []byte(page), 0o644); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(o.dir)
 }

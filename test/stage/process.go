@@ -126,3 +126,6 @@ func FreePort() (string, error) {
 	n, err := port.Free()
 	return strconv.Itoa(n), err
 }
+
+// PID is the process' number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
