@@ -3,6 +3,7 @@ package flags
 import (
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -47,7 +48,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	rec := &recorder{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, visit: v}
 	whole := false
 	// The proxy panics where an answer breaks off.
-	defer func() { v.finished(rec.status, time.Since(began), whole && r.Context().Err() == nil) }()
+	defer func() { v.finished(rec.status, grpcStatus(r, rec.Header()), time.Since(began), whole && r.Context().Err() == nil) }()
 	err := next.ServeHTTP(rec, r)
 	if whole = true; err != nil && rec.status == 0 {
 		rec.setCookie() // the error's answer is written further out
@@ -107,7 +108,7 @@ func (rec *recorder) setCookie() {
 
 // finished measures the request by each variant that it was given, and tells
 // the flags' controllers.
-func (v *visit) finished(status int, took time.Duration, whole bool) {
+func (v *visit) finished(status int, grpc string, took time.Duration, whole bool) {
 	for i := range v.seen {
 		g := &v.seen[i]
 		if g.variant == "" {
@@ -117,9 +118,23 @@ func (v *visit) finished(status int, took time.Duration, whole bool) {
 			"flag": g.meter.label, "variant": g.meter.labelOf(g.variant), "outcome": outcomeOf(v.x, status, whole),
 		}).Observe(took.Seconds())
 		if c := v.app.controllers[g.flag]; c != nil {
-			c.Finished(Outcome{Variant: g.variant, Split: g.split, Status: status, Took: took, Aborted: !whole, Exchange: v.x})
+			c.Finished(Outcome{Variant: g.variant, Split: g.split, Status: status, GRPC: grpc, Took: took, Aborted: !whole, Exchange: v.x})
 		}
 	}
+}
+
+// grpcStatus is the status of the answer to a gRPC call, which stands in its
+// trailers, or in its head where it has no body.
+func grpcStatus(r *http.Request, h http.Header) string {
+	if r.ProtoMajor != 2 || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		return ""
+	}
+	for _, name := range [...]string{"Grpc-Status", http.TrailerPrefix + "Grpc-Status"} {
+		if v := h[name]; len(v) > 0 {
+			return v[0]
+		}
+	}
+	return "2" // UNKNOWN: the call broke off without a status
 }
 
 func outcomeOf(x *exchange.Exchange, status int, whole bool) string {
