@@ -16,6 +16,7 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/certificate"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/redis"
+	_ "github.com/sallyport-gateway/sallyport/modules/flags/rollout"
 	_ "github.com/sallyport-gateway/sallyport/modules/handover"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/jwtauth"

@@ -95,11 +95,11 @@ func TestDockerfileMistakesAreFound(t *testing.T) {
 	}
 }
 
-// TestCompose has docker-compose read the stack alone and with the chaos
-// overlay. Ports are published on loopback only, and nothing is privileged.
+// TestCompose has docker-compose read the stack alone and with its overlays.
+// Ports are published on loopback only, and nothing is privileged.
 func TestCompose(t *testing.T) {
-	stack, chaos := docker+"docker-compose.yml", docker+"compose.chaos.yml"
-	merged := tool(t, "docker-compose", "-f", stack, "-f", chaos, "config")
+	stack, chaos, rollout := docker+"docker-compose.yml", docker+"compose.chaos.yml", docker+"compose.rollout.yml"
+	merged := tool(t, "docker-compose", "-f", stack, "-f", chaos, "-f", rollout, "config")
 	tool(t, "docker-compose", "-f", stack, "config", "--quiet")
 	for _, m := range regexp.MustCompile(`(?m)^ +- (\S+:\d+:\d+)`).FindAllStringSubmatch(merged, -1) {
 		if !strings.HasPrefix(m[1], "127.0.0.1:") {
@@ -108,6 +108,10 @@ func TestCompose(t *testing.T) {
 	}
 	if strings.Contains(merged, "privileged") || strings.Contains(merged, "docker.sock") {
 		t.Error("a service is privileged or has the engine's socket")
+	}
+	tool(t, "docker-compose", "-f", stack, "-f", rollout, "config", "--quiet")
+	if !strings.Contains(merged, "/etc/rollout/Caddyfile") {
+		t.Error("the rollout overlay does not run its Caddyfile")
 	}
 	if !strings.Contains(merged, "REDIS_URL: redis://toxiproxy:6379") {
 		t.Error("the chaos overlay does not stand between the gateway and Redis")

@@ -172,6 +172,8 @@ func setEnvironment(t *testing.T, text string) {
 			value = "https://example.com/"
 		case strings.HasSuffix(name, "FLAGS_FILE"):
 			value = root + "modules/flags/testdata/flags.yaml"
+		case name == "FLAGS":
+			value = root + "modules/flags/rollout/testdata/flags.yaml"
 		case strings.HasSuffix(name, "UPSTREAMS"), strings.HasSuffix(name, "UPSTREAM"):
 			value = "127.0.0.1:9000"
 		}

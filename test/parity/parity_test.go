@@ -44,6 +44,7 @@ var words = []word{
 	{name: "problem", room: "reject", handlers: []string{"problem"}},
 	{name: "rate_limit", room: "ratelimit", handlers: []string{"rate_limit"}},
 	{name: "redis", room: "redispool", stories: "rate_limit"},
+	{name: "rollout", room: "flags"},
 	{name: "telemetry", room: "telemetry", handlers: []string{"telemetry"}},
 }
 

@@ -179,6 +179,10 @@ func (r *Rollout) Start(s flags.Steering) error {
 			return err
 		}
 	}
+	for _, guard := range trial.Guards {
+		// An alert sees a first rollback only in a series that was there before it.
+		changesTotal.WithLabelValues(r.FlagName, "rolled_back", guard)
+	}
 	r.steering = s
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -254,7 +258,7 @@ func (r *Rollout) variants(known []string) (stable string, err error) {
 func (r *Rollout) enact(s trial.State) error {
 	known := r.steering.Variants()
 	if known == nil {
-		return fmt.Errorf("flag '%s' is not known yet", r.FlagName)
+		return fmt.Errorf("no source of this gateway's own (file, redis) has a flag '%s'; flags of others are only read", r.FlagName)
 	}
 	stable, err := r.variants(known)
 	if err != nil {

@@ -156,8 +156,8 @@ func TestCountsOfAllNodesMeet(t *testing.T) {
 		if err := b.Write(t.Context(), "one", &seen, trial.State{Seq: 3, Revision: 2}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1100 * time.Millisecond) // a board's windows are seconds of its own clock
-		if s := look(t, b, "one", 0); len(s.Windows) != 0 {
+		s := until(t, b, "one", "the next second", func(s Sight) bool { return s.upto > seen.upto })
+		if len(s.Windows) != 0 {
 			t.Errorf("counts of the share before are in %d windows", len(s.Windows))
 		}
 	})

@@ -70,13 +70,14 @@ func (p *Plan) Validate() error {
 	return nil
 }
 
-// guards are the respects in which variants are compared, and the names under
-// which a rollback tells of them.
 const (
 	guardErrors  = "error_ratio"
 	guardLatency = "latency_p95"
 	guardTrips   = "breaker_trips"
 )
+
+// Guards are the names under which a rollback tells of its reason.
+var Guards = []string{guardErrors, guardLatency, guardTrips}
 
 // falseAlarm is the chance, at most, with which a canary that is no worse than
 // allowed is ever taken back, over a whole rollout and all guards together.
