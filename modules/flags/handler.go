@@ -48,7 +48,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	rec := &recorder{ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: w}, visit: v}
 	whole := false
 	// The proxy panics where an answer breaks off.
-	defer func() { v.finished(rec.status, grpcStatus(r, rec.Header()), time.Since(began), whole && r.Context().Err() == nil) }()
+	defer func() {
+		v.finished(rec.status, grpcStatus(r, rec.Header()), time.Since(began), whole && r.Context().Err() == nil)
+	}()
 	err := next.ServeHTTP(rec, r)
 	if whole = true; err != nil && rec.status == 0 {
 		rec.setCookie() // the error's answer is written further out
