@@ -66,12 +66,16 @@ reproducible: ## build the current commit twice and compare the binaries byte by
 	.tools/reproducible.sh
 
 .PHONY: bench
-bench: build ## measure the chain in memory, and under load beside stock Caddy, nginx and HAProxy; BENCH="-only A,D" for some
+bench: build ## measure the chain in memory, and under load beside stock Caddy, nginx and HAProxy, in 15 minutes; BENCH="-only A,D" for some
 	@.tools/need.sh wrk=wrk nginx=nginx-light haproxy=haproxy redis-server=redis-server taskset=util-linux
 	go test -run '^$$' -bench . ./test/bench
 	go test -run '^$$' -bench 'Take|ServeHTTP|Decide' ./modules/ratelimit
 	cd test/bench/ratelimit && go test -run '^$$' -bench .
-	go run ./test/bench/load -markdown docs/benchmarks.md -plot docs/benchmarks.svg $(BENCH) $(BINARY)
+	go run ./test/bench/load -markdown docs/benchmarks.md -plot docs/benchmarks.svg -json bin/benchmarks.json $(BENCH) $(BINARY)
+
+.PHONY: bench-short
+bench-short: ## count what a request allocates, beside a bare reverse_proxy; part of make test
+	go test -count=1 -v -run TestWhatARequestAllocates ./test/bench
 
 # The image's name, and the image that it is built in.
 IMAGE ?= sallyport:local

@@ -189,7 +189,7 @@ func BenchmarkChain(b *testing.B) {
 }
 
 // load runs a Caddyfile and returns its only server.
-func load(b *testing.B, text string) *caddyhttp.Server {
+func load(b testing.TB, text string) *caddyhttp.Server {
 	b.Helper()
 	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
@@ -239,7 +239,7 @@ func cpu(b *testing.B) int64 {
 }
 
 // discard starts an audit sink that forgets, and returns its URL.
-func discard(b *testing.B) string {
+func discard(b testing.TB) string {
 	b.Helper()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) //nolint:errcheck // the gateway went away

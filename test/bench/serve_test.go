@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func serve(b *testing.B, server *http.Server) string {
+func serve(b testing.TB, server *http.Server) string {
 	b.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

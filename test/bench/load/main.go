@@ -8,8 +8,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sallyport-gateway/sallyport/test/stage"
@@ -27,26 +32,61 @@ type options struct {
 
 func main() {
 	var o options
-	flag.DurationVar(&o.each, "for", 3*time.Second, "how long each run takes")
+	flag.DurationVar(&o.each, "for", 2*time.Second, "how long each run takes")
 	flag.IntVar(&o.rounds, "rounds", 3, "how many runs each contestant has; they take turns")
-	flag.StringVar(&o.only, "only", "", "scenarios by letter, as in A,D; empty: all")
-	flag.StringVar(&o.json, "json", "", "write every run to this file")
-	flag.StringVar(&o.markdown, "markdown", "", "write the table between the markers in this file")
-	flag.StringVar(&o.plot, "plot", "", "draw the medians into this SVG file")
+	flag.StringVar(&o.only, "only", "", "scenarios by letter, as in A,D; L is the fixed rate of arrivals, R the reloads, growth the curves; empty: all")
+	flag.StringVar(&o.json, "json", "", "write everything to this file")
+	flag.StringVar(&o.markdown, "markdown", "", "write the tables between the markers in this file")
+	flag.StringVar(&o.plot, "plot", "", "draw the medians into this SVG file, and the curves into another beside it")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: load [flags] BINARY")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if flag.NArg() != 1 || o.rounds < 1 {
+	if flag.NArg() != 1 || o.rounds < 1 || o.each < time.Second {
 		flag.Usage()
 		os.Exit(2)
 	}
 	o.binary = flag.Arg(0)
-	if err := run(o); err != nil {
+	if err := errors.Join(standAside(), run(o)); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
+}
+
+const coresKey = "SALLYPORT_LOAD_CORES"
+
+// cores is how many cores the machine has for all this.
+func cores() int {
+	if n, err := strconv.Atoi(os.Getenv(coresKey)); err == nil {
+		return n
+	}
+	return runtime.NumCPU()
+}
+
+// standAside starts this program again on the core that is not the contestant's.
+func standAside() error {
+	if os.Getenv(coresKey) != "" || runtime.NumCPU() < 2 {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	taskset, err := exec.LookPath("taskset")
+	if err != nil {
+		return err
+	}
+	env := append(os.Environ(), coresKey+"="+strconv.Itoa(runtime.NumCPU()))
+	return syscall.Exec(taskset, append([]string{"taskset", "--cpu-list", "1", self}, os.Args[1:]...), env)
+}
+
+// report is all that was measured.
+type report struct {
+	Results []result
+	Timings []timing
+	Reloads []timing
+	Points  []point
 }
 
 func run(o options) error {
@@ -64,22 +104,86 @@ func run(o options) error {
 		return err
 	}
 	defer s.close()
-	var all []result
+	var all report
+	var failed error
 	for _, sc := range s.scenarios() {
-		if o.only != "" && !strings.Contains(","+o.only+",", ","+sc.letter+",") {
-			continue
+		if o.wants(sc.letter) {
+			results, err := s.play(sc, o)
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", sc.letter, err))
+				continue // the rest is worth having
+			}
+			all.Results = append(all.Results, results...)
 		}
-		results, err := s.play(sc, o)
-		if err != nil {
-			return fmt.Errorf("%s: %w", sc.letter, err)
+	}
+	if o.wants("L") {
+		all.Timings, err = s.atHalfPeak(peak(all.Results), o)
+		failed = errors.Join(failed, err)
+	}
+	if o.wants("R") {
+		all.Reloads, err = s.reloads(o)
+		failed = errors.Join(failed, err)
+	}
+	if o.wants("growth") {
+		all.Points, err = s.grow(o)
+		failed = errors.Join(failed, err)
+	}
+	if len(all.Results)+len(all.Timings)+len(all.Reloads)+len(all.Points) == 0 {
+		return errors.Join(failed, fmt.Errorf("nothing was measured of %q", o.only))
+	}
+	fmt.Print(all.text())
+	return errors.Join(failed, writeJSON(o.json, all), all.writeMarkdown(o.markdown), writePlot(o.plot, all.Results), writeCurves(o.plot, all.Points))
+}
+
+func (o options) wants(letter string) bool {
+	return o.only == "" || slices.Contains(strings.Split(o.only, ","), letter)
+}
+
+// peak is what the whole chain reached; where it was not measured, a guess that
+// every machine reaches.
+func peak(all []result) float64 {
+	for _, r := range all {
+		if r.Scenario == "D" && r.Who == "Sallyport, returning tokens" {
+			rates := make([]float64, 0, len(r.Runs))
+			for _, s := range r.Runs {
+				rates = append(rates, s.Rate)
+			}
+			slices.Sort(rates)
+			return rates[len(rates)/2]
 		}
-		all = append(all, results...)
 	}
-	if len(all) == 0 {
-		return fmt.Errorf("no scenario is called %s", o.only)
+	return 4000
+}
+
+// ready starts a contestant, waits until it does what the scenario is about, and
+// warms it up.
+func (s *set) ready(c contestant, sc scenario) (*actor, error) {
+	a, err := s.enter(c, sc)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.name, err)
 	}
-	fmt.Print(table(all))
-	return errors.Join(writeJSON(o.json, all), writeMarkdown(o.markdown, all), writePlot(o.plot, all))
+	if sc.drive == "" {
+		err = check(a, c, sc)
+		for began := time.Now(); err != nil && time.Since(began) < stage.Patience; err = check(a, c, sc) {
+			time.Sleep(100 * time.Millisecond) // keys may still be on their way
+		}
+	}
+	if err == nil {
+		_, err = s.shoot(a, c, sc, sc.least())
+	}
+	if err != nil {
+		a.halt()
+		return nil, fmt.Errorf("%s: warm up: %w", c.name, err)
+	}
+	return a, nil
+}
+
+// least is how long a run must take.
+func (sc scenario) least() time.Duration {
+	if sc.slow {
+		return 4 * time.Second
+	}
+	return time.Second
 }
 
 // play lets the contestants of one scenario take turns.
@@ -95,21 +199,28 @@ func (s *set) play(sc scenario, o options) ([]result, error) {
 	}()
 	for i, c := range sc.contestants {
 		results[i] = result{Scenario: sc.letter, What: sc.what, Who: c.name}
-		a, err := s.enter(c)
+		a, err := s.ready(c, sc)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.name, err)
+			return nil, err
 		}
 		actors[i] = a
-		err = check(a, c, sc)
-		for began := time.Now(); err != nil && time.Since(began) < stage.Patience; err = check(a, c, sc) {
-			time.Sleep(100 * time.Millisecond) // keys may still be on their way
+		if sc.idle > 0 {
+			before := a.memory()
+			crowd, err := gather(a, sc.idle)
+			defer crowd.leave()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", c.name, err)
+			}
+			results[i].Idle = (a.memory() - before) / int64(sc.idle)
+			results[i].Who += fmt.Sprintf(" (%.1f KiB a connection)", float64(results[i].Idle)/1024)
+			if results[i].Runs, err = s.runs(a, c, sc, o); err != nil {
+				return nil, err
+			}
+			crowd.leave()
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.name, err)
-		}
-		if _, err := s.shoot(a, c, sc, time.Second); err != nil {
-			return nil, fmt.Errorf("%s: warm up: %w", c.name, err)
-		}
+	}
+	if sc.idle > 0 {
+		return results, nil
 	}
 	for round := range o.rounds {
 		for i, c := range sc.contestants {
@@ -122,4 +233,17 @@ func (s *set) play(sc scenario, o options) ([]result, error) {
 		}
 	}
 	return results, nil
+}
+
+// runs are all the runs of one contestant, one after another.
+func (s *set) runs(a *actor, c contestant, sc scenario, o options) (all []shot, err error) {
+	for round := range o.rounds {
+		fmt.Fprintf(os.Stderr, "%s %s, %d of %d\n", sc.letter, c.name, round+1, o.rounds)
+		shot, err := s.shoot(a, c, sc, o.each)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		all = append(all, shot)
+	}
+	return all, nil
 }

@@ -2,66 +2,124 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // result is one contestant's runs in one scenario.
 type result struct {
 	Scenario, What, Who string
+	Idle                int64 `json:",omitempty"` // bytes of an idle connection
 	Runs                []shot
 }
 
 // cpu returns the least, the median and the greatest cost of a request.
 func (r result) cpu() (low, middle, high float64) {
-	var all []float64
-	for _, s := range r.Runs {
-		all = append(all, s.CPU)
-	}
-	slices.Sort(all)
-	return all[0], all[len(all)/2], all[len(all)-1]
+	all := slices.SortedFunc(slices.Values(r.Runs), func(a, b shot) int { return cmp.Compare(a.CPU, b.CPU) })
+	return all[0].CPU, all[len(all)/2].CPU, all[len(all)-1].CPU
 }
 
-// reference is the first contestant of the same scenario: stock Caddy as a bare
-// proxy, measured under the same load in the same minutes.
-func reference(all []result, scenario string) float64 {
-	i := slices.IndexFunc(all, func(r result) bool { return r.Scenario == scenario })
+// reference is stock Caddy as a bare proxy in the same scenario, measured under
+// the same load in the same minutes: as shipped, or at Sallyport's GOGC.
+func reference(all []result, scenario string, lean bool) float64 {
+	i := slices.IndexFunc(all, func(r result) bool {
+		return r.Scenario == scenario && strings.HasPrefix(r.Who, "stock Caddy") && strings.Contains(r.Who, "GOGC=400") == lean
+	})
 	_, middle, _ := all[i].cpu()
 	return middle
 }
 
 func table(all []result) string {
 	var b strings.Builder
-	b.WriteString("| | job | who | CPU a request, median | least to most | to stock Caddy | requests a second | p99 | memory |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| | job | who | CPU a request, median | least to most | to stock Caddy | at equal GOGC | allocations | requests a second | memory |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range all {
 		low, middle, high := r.cpu()
-		last := r.Runs[len(r.Runs)-1]
-		fmt.Fprintf(&b, "| %s | %s | %s | %.1f µs | %.1f–%.1f | %.2f | %.0f | %s | %d MiB |\n",
-			r.Scenario, r.What, r.Who, middle, low, high, middle/reference(all, r.Scenario), last.Rate, last.P99, last.Memory>>20)
+		last, allocs := r.Runs[len(r.Runs)-1], "–"
+		if last.Allocs > 0 {
+			allocs = fmt.Sprintf("%.0f", last.Allocs)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %.1f µs | %.1f–%.1f | %.2f | %.2f | %s | %.0f | %d MiB |\n", r.Scenario, r.What, r.Who, middle, low, high,
+			middle/reference(all, r.Scenario, false), middle/reference(all, r.Scenario, true), allocs, last.Rate, last.Memory>>20)
 	}
 	return b.String()
 }
 
-const begin, end = "<!-- load -->\n", "<!-- /load -->\n"
+func timings(all []timing) string {
+	var b strings.Builder
+	b.WriteString("| job | who | arrivals a second | p50 | p99 | p99.9 | longest | sent twice |\n|---|---|---|---|---|---|---|---|\n")
+	ms := func(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }
+	for _, t := range all {
+		fmt.Fprintf(&b, "| %s | %s | %.0f | %s | %s | %s | %s | %d |\n", t.What, t.Who, t.Rate, ms(t.P50), ms(t.P99), ms(t.P999), ms(t.Max), t.Lost)
+	}
+	return b.String()
+}
 
-func writeMarkdown(file string, all []result) error {
+func curves(all []point) string {
+	var b strings.Builder
+	b.WriteString("| of what | who | how many | CPU a request | memory | for each of them |\n|---|---|---|---|---|---|\n")
+	for _, p := range all {
+		each := "–"
+		if p.Each > 0 {
+			each = fmt.Sprintf("%d bytes", p.Each)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %.1f µs | %d MiB | %s |\n", p.Of, p.Who, p.N, p.CPU, p.Memory>>20, each)
+	}
+	return b.String()
+}
+
+// sections are the tables by the name of their place in the page.
+func (r report) sections() (names []string, text map[string]string) {
+	text = map[string]string{}
+	add := func(name, table string, n int) {
+		if n > 0 {
+			names, text[name] = append(names, name), table
+		}
+	}
+	add("load", table(r.Results), len(r.Results))
+	add("arrivals", timings(r.Timings), len(r.Timings))
+	add("reloads", timings(r.Reloads), len(r.Reloads))
+	add("growth", curves(r.Points), len(r.Points))
+	return names, text
+}
+
+func (r report) text() string {
+	var b strings.Builder
+	names, text := r.sections()
+	for _, name := range names {
+		b.WriteString(text[name] + "\n")
+	}
+	return b.String()
+}
+
+// writeMarkdown replaces in the page what was measured, and leaves the rest.
+func (r report) writeMarkdown(file string) error {
 	if file == "" {
 		return nil
 	}
-	old, err := os.ReadFile(file)
+	page, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	head, rest, ok := bytes.Cut(old, []byte(begin))
-	_, tail, ok2 := bytes.Cut(rest, []byte(end))
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no %q and %q", file, strings.TrimSpace(begin), strings.TrimSpace(end))
+	note := fmt.Sprintf("%s: %d cores, %s, %s; %d connections.", time.Now().UTC().Format(time.DateOnly), cores(), processor(), runtime.Version(), callers)
+	if len(r.Results) > 0 {
+		note += fmt.Sprintf(" %d runs each, in turn.", len(r.Results[0].Runs))
 	}
-	note := fmt.Sprintf("\n%d cores, %s; %d connections, %d runs each, in turn.\n\n", runtime.NumCPU(), processor(), callers, len(all[0].Runs))
-	return os.WriteFile(file, slices.Concat(head, []byte(begin), []byte(note), []byte(table(all)), []byte("\n"), []byte(end), tail), 0o644)
+	names, text := r.sections()
+	for _, name := range names {
+		begin, end := fmt.Appendf(nil, "<!-- %s -->\n", name), fmt.Appendf(nil, "<!-- /%s -->\n", name)
+		head, rest, ok := bytes.Cut(page, begin)
+		_, tail, ok2 := bytes.Cut(rest, end)
+		if !ok || !ok2 {
+			return fmt.Errorf("%s has no %q and %q", file, bytes.TrimSpace(begin), bytes.TrimSpace(end))
+		}
+		page = slices.Concat(head, begin, []byte("\n"+note+"\n\n"+text[name]+"\n"), end, tail)
+	}
+	return os.WriteFile(file, page, 0o644)
 }
 
 func processor() string {
@@ -72,31 +130,4 @@ func processor() string {
 	_, rest, _ := strings.Cut(string(text), "model name")
 	name, _, _ := strings.Cut(rest, "\n")
 	return strings.Trim(name, ": \t")
-}
-
-// writePlot draws a bar for each median.
-func writePlot(file string, all []result) error {
-	if file == "" {
-		return nil
-	}
-	const row, left, width = 18, 330, 420
-	most := 0.0
-	for _, r := range all {
-		_, middle, _ := r.cpu()
-		most = max(most, middle)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", left+width+70, row*(len(all)+2))
-	fmt.Fprintf(&b, `<text x="4" y="14" font-weight="bold">CPU a request, µs (median)</text>`+"\n")
-	for i, r := range all {
-		_, middle, _ := r.cpu()
-		color, y := "#9aa5b1", row*(i+1)+6
-		if strings.HasPrefix(r.Who, "Sallyport") {
-			color = "#2b6cb0"
-		}
-		fmt.Fprintf(&b, `<text x="4" y="%d">%s  %s</text><rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d">%.1f</text>`+"\n",
-			y+12, r.Scenario, r.Who, left, y, middle/most*width, row-4, color, left+middle/most*width+6, y+12, middle)
-	}
-	b.WriteString("</svg>\n")
-	return os.WriteFile(file, []byte(b.String()), 0o644)
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +29,9 @@ const tick = 10 * time.Millisecond
 type actor struct {
 	*stage.Process
 	pid, port int
+	metrics   int    // the port of its metrics; zero: it has none
+	admin     string // the path of its admin socket
+	client    *http.Client
 }
 
 // start runs argv on one core: 0 is for contestants, 1 for all that is around
@@ -51,11 +53,11 @@ func (s *set) start(name string, core, port int, argv, env []string) (*actor, er
 		lines := strings.Join(p.Lines(), "\n")
 		return nil, errors.Join(fmt.Errorf("%s does not listen: %w\n%s", name, err, lines), p.Crash())
 	}
-	return &actor{Process: p, pid: cmd.Process.Pid, port: port}, nil
+	return &actor{Process: p, pid: cmd.Process.Pid, port: port, client: s.client}, nil
 }
 
 func pinned(core int, path string, args ...string) *exec.Cmd {
-	core = min(core, runtime.NumCPU()-1)
+	core = min(core, cores()-1)
 	return exec.Command("taskset", append([]string{"--cpu-list", strconv.Itoa(core), path}, args...)...)
 }
 
@@ -84,12 +86,38 @@ func (a *actor) memory() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
+// allocated is how often the program has asked for memory so far; negative where
+// it does not tell.
+func (a *actor) allocated() (int64, error) {
+	if a.metrics == 0 {
+		return -1, nil
+	}
+	res, err := a.client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", a.metrics))
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err
+	}
+	m := mallocs.FindSubmatch(text)
+	if m == nil {
+		return 0, errors.New("the metrics do not tell go_memstats_mallocs_total")
+	}
+	n, err := strconv.ParseFloat(string(m[1]), 64)
+	return int64(n), err
+}
+
+var mallocs = regexp.MustCompile(`(?m)^go_memstats_mallocs_total (\S+)$`)
+
 // shot is what one run reached.
 type shot struct {
-	CPU      float64 `json:"cpu_us"` // a request
+	CPU      float64 `json:"cpu_us"`                // a request
+	Allocs   float64 `json:"allocations,omitempty"` // a request; zero: not known
 	Rate     float64 `json:"requests_per_second"`
-	P50, P99 string
-	Memory   int64 `json:"rss_bytes"`
+	P50, P99 string  `json:",omitempty"`
+	Memory   int64   `json:"rss_bytes"`
 }
 
 var (
@@ -104,7 +132,7 @@ var (
 const script = `local all, next = {}, 0
 function init()
 	for token in io.lines(%q) do
-		all[#all + 1] = wrk.format("GET", "/", {["Authorization"] = "Bearer " .. token})
+		all[#all + 1] = wrk.format("GET", wrk.path, {["Authorization"] = "Bearer " .. token})
 	end
 end
 function request()
@@ -115,7 +143,7 @@ end
 
 // check asks once and sees to it that the answer is what the scenario is about.
 func check(a *actor, c contestant, sc scenario) error {
-	req, err := http.NewRequest(http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/", a.port), nil)
+	req, err := http.NewRequest(http.MethodGet, a.url(c, sc), nil)
 	if err != nil {
 		return err
 	}
@@ -132,7 +160,7 @@ func check(a *actor, c contestant, sc scenario) error {
 	}
 	var res *http.Response
 	for range 2 { // the first may be what uses a limit up
-		if res, err = http.DefaultClient.Do(req); err != nil {
+		if res, err = a.client.Do(req); err != nil {
 			return err
 		}
 		body, err := io.ReadAll(res.Body)
@@ -150,34 +178,75 @@ func check(a *actor, c contestant, sc scenario) error {
 	return nil
 }
 
-// shoot loads one contestant for a time.
+func (a *actor) url(c contestant, sc scenario) string {
+	scheme, path := "http", c.path
+	if sc.tls {
+		scheme = "https"
+	}
+	if path == "" {
+		path = "/"
+	}
+	return fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, a.port, path)
+}
+
+// shoot loads one contestant for a time and reads what that cost it.
 func (s *set) shoot(a *actor, c contestant, sc scenario, each time.Duration) (shot, error) {
-	args := []string{"--threads", "1", "--connections", strconv.Itoa(callers), "--duration", strconv.Itoa(max(1, int(each.Seconds()))) + "s", "--latency"}
-	if sc.tokens != "" {
-		file := filepath.Join(s.dir, "tokens.lua")
-		if err := os.WriteFile(file, fmt.Appendf(nil, script, sc.tokens), 0o600); err != nil {
-			return shot{}, err
-		}
-		args = append(args, "--script", file)
-	}
-	if sc.header != "" {
-		args = append(args, "--header", sc.header)
-	}
-	wrk, err := exec.LookPath("wrk")
-	if err != nil {
-		return shot{}, errors.New("wrk is not installed; `make bench` installs it where apt-get is there")
-	}
 	before, err := a.cpu()
 	if err != nil {
 		return shot{}, err
 	}
-	out, err := pinned(1, wrk, append(args, fmt.Sprintf("http://127.0.0.1:%d/", a.port))...).CombinedOutput()
+	had, err := a.allocated()
 	if err != nil {
-		return shot{}, fmt.Errorf("%w\n%s", err, out)
+		return shot{}, err
+	}
+	result, n, err := s.load(a, c, sc, each)
+	if err != nil {
+		return shot{}, err
 	}
 	after, err := a.cpu()
 	if err != nil {
 		return shot{}, err
+	}
+	has, err := a.allocated()
+	if has >= 0 {
+		result.Allocs = float64(has-had) / float64(n)
+	}
+	result.CPU, result.Memory = float64((after-before).Nanoseconds())/1000/float64(n), a.memory()
+	return result, err
+}
+
+func (s *set) load(a *actor, c contestant, sc scenario, each time.Duration) (result shot, n int64, err error) {
+	if sc.drive == "" {
+		return s.wrk(a, c, sc, each)
+	}
+	n, took, err := drive(sc.drive, fmt.Sprintf("127.0.0.1:%d", a.port), each)
+	if err == nil && n == 0 {
+		err = errors.New("no calls")
+	}
+	return shot{Rate: float64(n) / took.Seconds()}, n, err
+}
+
+func (s *set) wrk(a *actor, c contestant, sc scenario, each time.Duration) (shot, int64, error) {
+	args := []string{"--threads", "1", "--connections", strconv.Itoa(callers), "--duration", strconv.Itoa(max(1, int(each.Seconds()))) + "s", "--latency", "--timeout", "30s"}
+	if sc.tokens != "" {
+		file := filepath.Join(s.dir, "tokens.lua")
+		if err := os.WriteFile(file, fmt.Appendf(nil, script, sc.tokens), 0o600); err != nil {
+			return shot{}, 0, err
+		}
+		args = append(args, "--script", file)
+	}
+	if sc.script != "" {
+		args = append(args, "--script", sc.script)
+	} else if sc.header != "" {
+		args = append(args, "--header", sc.header)
+	}
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		return shot{}, 0, errors.New("wrk is not installed; `make bench` installs it where apt-get is there")
+	}
+	out, err := pinned(1, wrk, append(args, a.url(c, sc))...).CombinedOutput()
+	if err != nil {
+		return shot{}, 0, fmt.Errorf("%w\n%s", err, out)
 	}
 	text := func(re *regexp.Regexp) string {
 		if m := re.FindSubmatch(out); m != nil {
@@ -185,15 +254,15 @@ func (s *set) shoot(a *actor, c contestant, sc scenario, each time.Duration) (sh
 		}
 		return ""
 	}
-	n, err := strconv.Atoi(text(requests))
+	n, err := strconv.ParseInt(text(requests), 10, 64)
 	if err != nil || n == 0 {
-		return shot{}, fmt.Errorf("no requests:\n%s", out)
+		return shot{}, 0, fmt.Errorf("no requests:\n%s", out)
 	}
 	if bad := failed.FindSubmatch(out); bad != nil && !(sc.refused && c.kind == "sallyport" && string(bad[2]) != "") {
-		return shot{}, fmt.Errorf("not every request was answered with 200: %s", bad[1])
+		return shot{}, 0, fmt.Errorf("not every request was answered with 200: %s", bad[1])
 	} else if bad == nil && sc.refused && c.kind == "sallyport" {
-		return shot{}, fmt.Errorf("requests that were to be refused were answered:\n%s", out)
+		return shot{}, 0, fmt.Errorf("requests that were to be refused were answered:\n%s", out)
 	}
 	per, err := strconv.ParseFloat(text(rate), 64)
-	return shot{CPU: float64((after - before).Nanoseconds()) / 1000 / float64(n), Rate: per, P50: text(p50), P99: text(p99), Memory: a.memory()}, err
+	return shot{Rate: per, P50: text(p50), P99: text(p99)}, n, err
 }

@@ -6,7 +6,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net"
-
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,10 +34,15 @@ type set struct {
 	returning   map[string]string // files of tokens by algorithm
 	expired     string
 	pem         map[string]string // files of public keys by algorithm
+	talker      *talker
+	backTLS     string // host:port of the same nginx over TLS
+	certificate string // the files of the certificate of all who have one
+	key         string
+	client      *http.Client
 }
 
 func newStage(dir, binary string) (s *set, err error) {
-	s = &set{dir: dir, binary: binary, caddy: filepath.Join(dir, "caddy"), returning: map[string]string{}, pem: map[string]string{}}
+	s = &set{dir: dir, binary: binary, client: insecure(), caddy: filepath.Join(dir, "caddy"), returning: map[string]string{}, pem: map[string]string{}}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -64,8 +69,19 @@ func newStage(dir, binary string) (s *set, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.back = fmt.Sprintf("127.0.0.1:%d", n)
-	s.upstream, err = s.launch("upstream", 1, n, nginx(n, "", "location /v1/ { return 200; } location / { default_type application/json; return 200 '"+strings.Repeat("x", answer)+"'; }"), nil)
+	secure, err := port.Free()
+	if err != nil {
+		return s, err
+	}
+	if err := s.certify(); err != nil {
+		return s, err
+	}
+	if s.talker, err = newTalker(); err != nil {
+		return s, err
+	}
+	s.back, s.backTLS = fmt.Sprintf("127.0.0.1:%d", n), fmt.Sprintf("127.0.0.1:%d", secure)
+	s.upstream, err = s.launch("upstream", 1, n, nginx(n, "", "", fmt.Sprintf("listen 127.0.0.1:%d ssl; ", secure)+s.nginxTLS()+
+		"location /v1/ { return 200; } location / { default_type application/json; return 200 '"+strings.Repeat("x", answer)+"'; }"), nil)
 	return s, err
 }
 
@@ -78,6 +94,9 @@ func (s *set) close() {
 	}
 	if s.issuer != nil {
 		_ = s.issuer.Halt()
+	}
+	if s.talker != nil {
+		_ = s.talker.server.Close()
 	}
 }
 
@@ -131,8 +150,12 @@ func (s *set) mint(alg string, n int, ttl time.Duration) (file string, err error
 }
 
 // enter starts a contestant on the first core.
-func (s *set) enter(c contestant) (*actor, error) {
+func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 	n, err := port.Free()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := port.Free()
 	if err != nil {
 		return nil, err
 	}
@@ -150,18 +173,27 @@ func (s *set) enter(c contestant) (*actor, error) {
 	var argv, env []string
 	switch c.kind {
 	case "nginx":
-		return s.launch("nginx", 0, n, nginx(n, s.back, "location / { "+c.config+"proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ''; }"), nil)
-	case "haproxy":
-		argv = []string{"haproxy", "-db", "-f", write("haproxy.cfg", haproxy(n, s.back, c.config))}
-	default:
-		global, binary := "admin off\npersist_config off\nauto_https off\n"+c.global, s.caddy
-		if c.kind == "sallyport" {
-			// As the shipped configurations have it.
-			global, binary = global+"servers {\n\tlistener_wrappers {\n\t\thandover\n\t}\n}\n", s.binary
+		ssl, tls := "", ""
+		if sc.tls {
+			ssl, tls = " ssl", s.nginxTLS()
 		}
-		argv = []string{binary, "run", "--adapter", "caddyfile", "--config", write("Caddyfile", fmt.Sprintf("{\n%s}\nhttp://127.0.0.1:%d {\n%s}\n", global, n, c.config))}
-		env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH"), "UPSTREAM=" + s.back, "ISSUER=" + s.issuer.URL(),
-			"REDIS=redis://127.0.0.1:" + s.redisPort, "SINK=http://" + s.back + "/sink", "COLLECTOR=http://" + s.back}
+		return s.launch("nginx", 0, n, nginx(n, s.back, ssl, tls+"location / { "+c.config+"proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ''; }"), nil)
+	case "haproxy":
+		argv = []string{"haproxy", "-db", "-f", write("haproxy.cfg", haproxy(n, s.back, s.haproxyTLS(sc), c.config))}
+	default:
+		admin := filepath.Join(dir, "admin")
+		global, binary := "admin unix/"+admin+"\npersist_config off\nauto_https disable_redirects\n"+c.global, s.caddy
+		servers := "\tprotocols h1 h2 h2c\n"
+		if c.kind == "sallyport" { // as the shipped configurations have it
+			servers, binary = servers+"\tlistener_wrappers {\n\t\thandover\n"+"\t}\n", s.binary
+		}
+		global += fmt.Sprintf("servers :%d {\n%s}\n", n, servers)
+		scheme, site := "http", c.config
+		if sc.tls {
+			scheme, site = "https", "tls "+s.certificate+" "+s.key+"\n"+site
+		}
+		argv = []string{binary, "run", "--adapter", "caddyfile", "--config", write("Caddyfile", fmt.Sprintf("{\n%s}\n%s://127.0.0.1:%d {\n%s}\nhttp://127.0.0.1:%d {\nmetrics /metrics\n}\n", global, scheme, n, site, metrics))}
+		env = append(s.environment(), "HOME="+dir, "PATH="+os.Getenv("PATH"))
 		if c.gogc != "" {
 			env = append(env, "GOGC="+c.gogc)
 		}
@@ -169,26 +201,39 @@ func (s *set) enter(c contestant) (*actor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.start(c.name, 0, n, argv, env)
+	a, err := s.start(c.name, 0, n, argv, env)
+	if err == nil && c.kind != "haproxy" {
+		a.metrics, a.admin = metrics, filepath.Join(dir, "admin")
+		if err = awaitPort(metrics); err != nil {
+			a.halt()
+		}
+	}
+	return a, err
 }
 
-func nginx(port int, back, location string) string {
+// environment is what configurations name.
+func (s *set) environment() []string {
+	return []string{"UPSTREAM=" + s.back, "ISSUER=" + s.issuer.URL(), "REDIS=redis://127.0.0.1:" + s.redisPort, "SINK=http://" + s.back + "/sink",
+		"COLLECTOR=http://" + s.back, "UPSTREAM_TLS=" + s.backTLS, "CERTIFICATE=" + s.certificate, "TALKER=" + s.talker.addr, "KEY=" + s.pem["RS256"]}
+}
+
+func nginx(port int, back, ssl, location string) string {
 	proxy := ""
 	if back != "" {
 		proxy = "upstream back { server " + back + "; keepalive 256; }\n"
 	}
 	return fmt.Sprintf(`daemon off; master_process off; pid nginx.pid; error_log stderr crit;
-events { worker_connections 4096; }
+events { worker_connections 16384; }
 http {
 access_log off; keepalive_requests 1000000000; client_body_temp_path body; proxy_temp_path proxy;
 fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
 limit_req_zone $http_x_user zone=callers:10m rate=1000000r/s;
-%sserver { listen 127.0.0.1:%d; %s }
+%sserver { listen 127.0.0.1:%d%s; %s }
 }
-`, proxy, port, location)
+`, proxy, port, ssl, location)
 }
 
-func haproxy(port int, back, rules string) string {
+func haproxy(port int, back, tls, rules string) string {
 	return fmt.Sprintf(`global
 nbthread 1
 maxconn 4096
@@ -198,12 +243,12 @@ timeout connect 5s
 timeout client 60s
 timeout server 60s
 frontend front
-bind 127.0.0.1:%d
+bind 127.0.0.1:%d%s
 %sdefault_backend back
 backend back
 http-reuse always
 server one %s
-`, port, rules, back)
+`, port, tls, rules, back)
 }
 
 // launch starts an nginx with the given configuration.
@@ -219,9 +264,10 @@ func (s *set) launch(name string, core, n int, config string, env []string) (*ac
 	return s.start(name, core, n, []string{"nginx", "-p", dir, "-c", file}, env)
 }
 
+// awaitPort waits long: ten thousand routes take their time to be read.
 func awaitPort(n int) error {
 	var err error
-	for deadline := time.Now().Add(stage.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(6 * stage.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var c net.Conn
 		if c, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n)); err == nil {
 			return c.Close()
@@ -230,7 +276,7 @@ func awaitPort(n int) error {
 	return err
 }
 
-func writeJSON(file string, all []result) error {
+func writeJSON(file string, all report) error {
 	if file == "" {
 		return nil
 	}
