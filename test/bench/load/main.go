@@ -32,7 +32,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.DurationVar(&o.each, "for", 2*time.Second, "how long each run takes")
+	flag.DurationVar(&o.each, "for", time.Second, "how long each run takes")
 	flag.IntVar(&o.rounds, "rounds", 3, "how many runs each contestant has; they take turns")
 	flag.StringVar(&o.only, "only", "", "scenarios by letter, as in A,D; L is the fixed rate of arrivals, R the reloads, growth the curves; empty: all")
 	flag.StringVar(&o.json, "json", "", "write everything to this file")
@@ -181,7 +181,7 @@ func (s *set) ready(c contestant, sc scenario) (*actor, error) {
 // least is how long a run must take.
 func (sc scenario) least() time.Duration {
 	if sc.slow {
-		return 4 * time.Second
+		return 2 * time.Second
 	}
 	return time.Second
 }
@@ -225,7 +225,7 @@ func (s *set) play(sc scenario, o options) ([]result, error) {
 	for round := range o.rounds {
 		for i, c := range sc.contestants {
 			fmt.Fprintf(os.Stderr, "%s %s, %d of %d\n", sc.letter, c.name, round+1, o.rounds)
-			shot, err := s.shoot(actors[i], c, sc, o.each)
+			shot, err := s.shoot(actors[i], c, sc, max(o.each, sc.least()))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}

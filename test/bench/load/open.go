@@ -194,7 +194,7 @@ func (s *set) atHalfPeak(peak float64, o options) ([]timing, error) {
 				break
 			}
 			var one timing
-			one, err = arrivals(fmt.Sprintf("127.0.0.1:%d", actor.port), requests, peak/2, 2*o.each)
+			one, err = arrivals(fmt.Sprintf("127.0.0.1:%d", actor.port), requests, peak/2, 6*o.each)
 			got = append(got, one)
 		}
 		actor.halt()

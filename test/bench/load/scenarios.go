@@ -100,7 +100,7 @@ func (s *set) scenarios() []scenario {
 		refusing("F-401", "no token", ours("Sallyport", issuer, "problem\n"+jwt+breakerProxy)), expired, over,
 		{letter: "G", what: "bare proxy beside 10,000 idle connections", idle: 10_000, contestants: []contestant{stock, lean,
 			ours("Sallyport breaker_proxy", "", breakerProxy)}},
-		{letter: "H", what: "1,000 routes", contestants: []contestant{
+		{letter: "H", what: "1,000 routes", slow: true, contestants: []contestant{
 			routed(stock, "reverse_proxy", 1000, 0), routed(lean, "reverse_proxy", 1000, 0), routed(stock, "reverse_proxy", 1000, 999),
 			routed(ours("Sallyport breaker_proxy", "", ""), "breaker_proxy", 1000, 0), routed(ours("Sallyport breaker_proxy", "", ""), "breaker_proxy", 1000, 999)}},
 	}, s.others()...)
