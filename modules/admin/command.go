@@ -23,14 +23,14 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "config",
-		Usage: "history|rollback|export",
-		Short: "Shows, restores and exports configurations",
+		Usage: "history|rollback|export|hash",
+		Short: "Shows, restores, exports and names configurations",
 		CobraFunc: func(c *cobra.Command) {
 			o := new(office)
 			c.PersistentFlags().StringVar(&o.address, "address", "", "the admin endpoint; default: CADDY_ADMIN, or Caddy's default")
 			c.PersistentFlags().StringVar(&o.url, "url", "", "the admin front instead, such as https://gateway.example.com/admin")
 			c.PersistentFlags().StringVar(&o.token, "token", "", "bearer token for the front, as {env.X} or {file.X}")
-			c.AddCommand(o.history(), o.rollback(), o.export())
+			c.AddCommand(o.history(), o.rollback(), o.export(), o.hash())
 		},
 	})
 }
@@ -153,5 +153,34 @@ func (o *office) export() *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&file, "output", "o", "", "file to write to; default: standard output")
+	return c
+}
+
+func (o *office) hash() *cobra.Command {
+	var file, adapter string
+	c := &cobra.Command{
+		Use:   "hash",
+		Short: "Names the active configuration, or that of a file, by its hash",
+		Long: `Prints the SHA-256 of the active configuration and the number that
+sallyport_config_hash shows for it. With --config it is the configuration that
+a start with this file and this environment would load; nothing is started.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			var text []byte
+			if file == "" {
+				text, err = o.do(c.Context(), http.MethodGet, "/config/", nil)
+			} else {
+				text, _, _, err = caddycmd.LoadConfig(file, adapter)
+			}
+			if err != nil {
+				return err
+			}
+			hash := audit.ConfigHash(text)
+			fmt.Fprintf(c.OutOrStdout(), "%s %.0f\n", hash, audit.ConfigNumber(hash))
+			return nil
+		},
+	}
+	c.Flags().StringVarP(&file, "config", "c", "", "a file in place of the active configuration")
+	c.Flags().StringVarP(&adapter, "adapter", "a", "", "adapter of the file; default: by its name")
 	return c
 }

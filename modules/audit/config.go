@@ -87,7 +87,7 @@ func (a *App) compareConfig(ctx context.Context, call *Call, from *string) {
 		a.logger.Warn("the active configuration cannot be read; its change is recorded without content", zap.String("admin", a.api.Base), zap.Error(err))
 	} else {
 		v.Hash, v.Config = ConfigHash(text), text
-		setConfigHash(v.Hash)
+		configHash.WithLabelValues().Set(ConfigNumber(v.Hash))
 		if v.Hash == d.version.Hash {
 			return
 		}

@@ -60,8 +60,12 @@ func register(reg prometheus.Registerer) error {
 	return instrument.Register(reg, events, requests, delivered, dead, skipped, gaps, lagEvents, lagSeconds, spoolBytes, spoolLimit, spoolAge, syncSeconds, syncErrors, checkpoints, signedAt, configHash, durable)
 }
 
-func setConfigHash(hash string) {
-	if n, err := strconv.ParseUint(hash[:12], 16, 64); err == nil {
-		configHash.WithLabelValues().Set(float64(n))
+// ConfigNumber returns what the gauge shows for a ConfigHash: its first 48 bits,
+// which a float keeps exactly.
+func ConfigNumber(hash string) float64 {
+	n, err := strconv.ParseUint(hash[:12], 16, 64)
+	if err != nil {
+		panic("audit: no configuration's hash: " + hash)
 	}
+	return float64(n)
 }
