@@ -62,6 +62,17 @@ func TestCanaryWeights(t *testing.T) {
 	}
 }
 
+// The candidate is another image than the stable version, and pinned by itself.
+func TestCanaryRunsTheCandidate(t *testing.T) {
+	objects := render(t, kubernetes+"/overlays/canary")
+	image := func(name string) any {
+		return find(t, objects, "Deployment", name).at("spec", "template", "spec", "containers", 0, "image")
+	}
+	if image("sallyport") == image("sallyport-canary") {
+		t.Errorf("both tracks run %v", image("sallyport"))
+	}
+}
+
 // The two tracks must not answer for each other: a Service selects one of them.
 func TestCanaryTracksAreApart(t *testing.T) {
 	objects := render(t, kubernetes+"/overlays/canary")
