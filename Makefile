@@ -24,26 +24,54 @@ run: build ## build and run the demo: a gateway, its issuer, upstreams and sink,
 build: ## build bin/sallyport
 	CGO_ENABLED=0 go build -trimpath -mod=readonly -o $(BINARY) ./cmd/sallyport
 
+# What the tests of all rooms need beside Go.
+TEST_NEEDS := redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls' haproxy=haproxy socat=socat
+
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
-	@.tools/need.sh redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls' haproxy=haproxy socat=socat
+	@.tools/need.sh $(TEST_NEEDS)
 	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -race -shuffle=on -timeout 20m ./... -- \
 		SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e -- \
 		-C test/deploy -count=1 ./... -- \
 		-C test/bench/receiver -count=1 ./...
 
+.PHONY: unit
+unit: ## run the tests of all rooms
+	@.tools/need.sh $(TEST_NEEDS)
+	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -shuffle=on -timeout 20m ./...
+
+.PHONY: race
+race: ## run the tests of all rooms under the race detector
+	@.tools/need.sh $(TEST_NEEDS)
+	CACHE_TESTS="$$(.tools/cache-tests.sh)" go run ./test/tally -race -shuffle=on -timeout 30m ./...
+
+.PHONY: e2e
+e2e: build ## run the stories of test/e2e against bin/sallyport
+	@.tools/need.sh $(TEST_NEEDS)
+	go run ./test/tally SALLYPORT=$(CURDIR)/$(BINARY) -count=1 -run TestStories ./test/e2e
+
 .PHONY: check
-check: ## check what is written: format, modules, vet, staticcheck, shell scripts
-	@.tools/need.sh shellcheck=shellcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
-		if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
+check: modules lint vet ## what a change must pass before review: modules, lint, vet, and vuln where VULNDB is given
+	@if [ -n "$(VULNDB)" ]; then $(MAKE) vuln; else echo "skipped: govulncheck, for VULNDB names no copy of the vulnerability database"; fi
+
+.PHONY: modules
+modules: ## compare what is required with what is used and with its checksums
 	go mod verify
 	go mod tidy -diff
 	cd .tools && go mod verify && go mod tidy -diff
-	go vet ./...
+
+.PHONY: lint
+lint: ## check format, staticcheck, shell scripts and workflows
+	@.tools/need.sh shellcheck=shellcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "not gofmt-ed: $$unformatted"; exit 1; fi
 	$(TOOL) staticcheck ./...
 	shellcheck $$(git grep --untracked --files-with-matches --extended-regexp '^#!.*sh$$')
-	@if [ -n "$(VULNDB)" ]; then $(MAKE) vuln; fi
+	$(TOOL) actionlint
+
+.PHONY: vet
+vet: ## run go vet
+	go vet ./...
 
 .PHONY: vuln
 vuln: ## look for known vulnerabilities in what the gateway calls; VULNDB=file:///DIR without a network
@@ -64,6 +92,38 @@ xcaddy: ## build a stock Caddy with each guard alone and send a request through 
 .PHONY: reproducible
 reproducible: ## build the current commit twice and compare the binaries byte by byte
 	.tools/reproducible.sh
+
+.PHONY: release
+release: ## make dist/ of the current tag: archives, SBOM, provenance, checksums, signatures; SNAPSHOT=1 of any commit, SIGNING_KEY=FILE
+	.tools/release.sh $(if $(SNAPSHOT),--snapshot)
+
+.PHONY: verify-release
+verify-release: ## check signature, checksums and provenance of DIST (dist); VERIFY_KEY=FILE, or keyless
+	.tools/verify-release.sh $(DIST)
+
+.PHONY: push
+push: ## build the image for amd64 and arm64, push it, write its digest to dist/image; IMAGE=registry/name:tag
+	.tools/push-image.sh $(IMAGE)
+
+.PHONY: sign
+sign: ## sign the pushed image and attest its SBOM and provenance; IMAGE=registry/name@sha256:…
+	.tools/sign-image.sh $(IMAGE)
+
+.PHONY: verify-image
+verify-image: ## check signature, SBOM and provenance of a published image; IMAGE=registry/name@sha256:…
+	.tools/verify-image.sh $(IMAGE)
+
+.PHONY: scan
+scan: ## look with Trivy for vulnerabilities in IMAGE; without it, in what the overlays run
+	.tools/scan.sh $(if $(filter-out file undefined default,$(origin IMAGE)),$(IMAGE))
+
+.PHONY: promote
+promote: ## write the digest of a verified image into an overlay; OVERLAY=dev|staging|canary|production IMAGE=registry/name@sha256:…
+	.tools/promote.sh $(OVERLAY) $(IMAGE)
+
+.PHONY: upgrade
+upgrade: ## take every module to the newest patch release of what it requires
+	.tools/upgrade.sh
 
 .PHONY: bench
 bench: build ## measure the chain in memory, and under load beside stock Caddy, nginx and HAProxy, in 15 minutes; BENCH="-only A,D" for some
@@ -104,10 +164,11 @@ verify-deploy: build ## hold manifests, image, stack, alerts, runbooks and dashb
 	SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 ./test/observe
 
 .PHONY: verify-deploy-full
-verify-deploy-full: verify-deploy ## verify-deploy, and: a real API server, the image built and run by a real engine, the stack up
+verify-deploy-full: verify-deploy ## verify-deploy, and: a real API server, the image built and run by a real engine, the stack up, a release made, signed and verified, signed images only
 	@.tools/need.sh etcd=etcd-server kubectl=kubernetes-client dockerd=docker.io busybox=busybox-static docker-compose=docker-compose curl=curl redis-server=redis-server
 	test/deploy/engine.sh
 	cd test/deploy && go test -count=1 -tags apiserver -timeout 40m -run TestAPIServer .
+	cd test/deploy && go test -count=1 -tags admission,release -timeout 60m -run 'TestSignedImagesOnly|TestReleaseSnapshot' .
 
 .PHONY: accuracy
 accuracy: ## the long form of the limiter's tests: what is admitted against what is promised
