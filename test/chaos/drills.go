@@ -130,7 +130,7 @@ var drills = []theme{
 			begin: kill, end: startAgain},
 		{name: "a gateway is given a configuration that it cannot use", alerts: []string{"SallyportReloadFailed"},
 			begin: loadBad, end: loadGood},
-		{name: "a gateway is given another configuration than the other", alerts: []string{"SallyportConfigDrift"},
+		{name: "a gateway is given another configuration than the other", alerts: []string{"SallyportConfigDrift", "SallyportConfigNotGit"},
 			begin: loadOther, end: loadGood},
 		{name: "the certificate has a day left", alerts: []string{"SallyportCertificateExpiry", "SallyportCertificateExpiring"},
 			begin: certificate(24 * time.Hour), end: certificate(90 * 24 * time.Hour)},

@@ -32,6 +32,12 @@ func (s *stand) startPrometheus(ctx context.Context, root string) error {
 			return err
 		}
 	}
+	// Git's part is played by the first gateway, which is never given another configuration.
+	git := "groups:\n  - name: git\n    rules:\n      - record: sallyport:config_hash:git\n" +
+		"        expr: max by (job) (sallyport_config_hash{instance=\"127.0.0.1:" + s.gateways[0].probes + "\"})\n"
+	if err := os.WriteFile(filepath.Join(s.dir, "git.rules.yaml"), []byte(git), 0o600); err != nil {
+		return err
+	}
 	var targets []string
 	for _, g := range s.gateways {
 		targets = append(targets, "127.0.0.1:"+g.probes)
