@@ -148,7 +148,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-var runbookHeadings = []string{"## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## Verification"}
+var runbookHeadings = []string{"## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## Verification", "## Last drill"}
 
 // Alerts and runbooks are one to one, and a runbook says all that it must.
 func TestAlertsHaveRunbooks(t *testing.T) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +60,43 @@ func TestEveryPanelHasData(t *testing.T) {
 		t.Errorf("the recording rules have recorded nothing: %v", err)
 	}
 }
+
+// TestObjectivesAreMeasured asks the queries of docs/slo.md: each is answered.
+func TestObjectivesAreMeasured(t *testing.T) {
+	page, err := os.ReadFile("../../docs/slo.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := promql.FindAllStringSubmatch(string(page), -1)
+	if len(queries) < 8 {
+		t.Fatalf("docs/slo.md has %d queries", len(queries))
+	}
+	binary, err := stage.Binary(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(t.Context(), t.TempDir(), binary, "../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	go s.Drive(t.Context())
+	deadline := time.Now().Add(150 * time.Second)
+	for _, q := range queries {
+		for tick := time.NewTicker(500 * time.Millisecond); ; <-tick.C {
+			found, err := s.ask(t.Context(), q[1], 0)
+			if err == nil && hasNumbers(found) {
+				break
+			}
+			if err != nil || time.Now().After(deadline) {
+				t.Errorf("no answer, %v:\n%s", err, q[1])
+				break
+			}
+		}
+	}
+}
+
+var promql = regexp.MustCompile("(?s)\n```promql\n(.*?)```")
 
 // A query for what is not there must be found out.
 func TestNoDataIsNoticed(t *testing.T) {
