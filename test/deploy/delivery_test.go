@@ -101,7 +101,7 @@ func TestReleaseConfiguration(t *testing.T) {
 
 var fields = regexp.MustCompile(`cron: "(\S+) (\S+) (\S+) (\S+) (\S+)" # (\w+)`)
 
-// The plan, §8: chaos each week, dependencies each month.
+// The plan, §8: chaos each week, dependencies each month, capacity each quarter.
 func TestDrillsAreScheduled(t *testing.T) {
 	file := text(t, workflows+"drills.yml")
 	found := make(map[string]string)
@@ -121,7 +121,7 @@ func TestDrillsAreScheduled(t *testing.T) {
 			t.Errorf("the schedule %q of %s belongs to no job", cron, m[6])
 		}
 	}
-	for drill, want := range map[string]string{"chaos": "weekly", "dependencies": "monthly"} {
+	for drill, want := range map[string]string{"chaos": "weekly", "dependencies": "monthly", "scale": "quarterly"} {
 		if found[drill] != want {
 			t.Errorf("%s is %q, want %s", drill, found[drill], want)
 		}
