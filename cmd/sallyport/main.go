@@ -2,9 +2,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 
 	_ "github.com/sallyport-gateway/sallyport/cmd/sallyport/demo"
@@ -18,6 +20,10 @@ func main() {
 		debug.SetGCPercent(400)
 	}
 	nameplate()
+	if err := checkEnvironment(os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "Error:", err)
+		os.Exit(caddy.ExitCodeFailedStartup)
+	}
 	args, file := followed(os.Args)
 	if os.Args = args; file != nil {
 		go file.run()

@@ -54,12 +54,12 @@ func (w *Web) Open(sink, path string, logger *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("%s sink: url: %w", sink, err)
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("%s sink: url '%s' is no http or https address", sink, raw)
+	u, err := w.address(raw)
+	if err != nil && raw != w.URL {
+		err = fmt.Errorf("%s: %w", w.URL, err) // it names the variable
 	}
-	if u.Scheme == "http" && !w.Insecure && !Loopback(u.Hostname()) {
-		return fmt.Errorf("%s sink: '%s' would send events in clear text to another host; use https, or write 'insecure'", sink, raw)
+	if err != nil {
+		return fmt.Errorf("%s sink: %w", sink, err)
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = path
@@ -85,6 +85,17 @@ func (w *Web) Open(sink, path string, logger *zap.Logger) error {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return nil
+}
+
+func (w *Web) address(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("url '%s' is no http or https address", raw)
+	}
+	if u.Scheme == "http" && !w.Insecure && !Loopback(u.Hostname()) {
+		return nil, fmt.Errorf("'%s' would send events in clear text to another host; use https, or write 'insecure'", raw)
+	}
+	return u, nil
 }
 
 // maxAnswer bounds what is read of an answer.

@@ -148,6 +148,9 @@ func (i *Issuer) provisionURL() error {
 		return fmt.Errorf("option 'jwks': %w", err)
 	}
 	if err := i.checkURL(at); err != nil {
+		if at != written {
+			return fmt.Errorf("%s: %w", written, err) // it names the variable
+		}
 		return err
 	}
 	config, err := i.tls()
