@@ -5,45 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
-	"github.com/sallyport-gateway/sallyport/test/port"
+	"github.com/sallyport-gateway/sallyport/test/gateway"
 )
 
 // run loads a Caddyfile with these redis options, as the gateway does, and
 // returns its app.
 func run(t *testing.T, options string) *App {
 	t.Helper()
-	text := `{
-		admin off
-		persist_config off
-		storage file_system ` + t.TempDir() + `
-		log {
-			output discard
-		}
-		` + options + `
-	}`
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
-	if err != nil {
-		t.Fatalf("adapt: %v\n%s", err, text)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	gateway.Run(t, "{\nstorage file_system "+t.TempDir()+"\n"+options+"\n}")
 	app, err := caddy.ActiveContext().AppIfConfigured("sallyport_redis")
 	if err != nil {
 		t.Fatal(err)
@@ -72,34 +49,21 @@ func eventually(t *testing.T, what string, done func() error) {
 	t.Fatalf("%s: %v", what, err)
 }
 
-// encrypted is a server that speaks TLS alone, asks for a client certificate,
-// and knows one user besides an administrator who may come without TLS.
-type encrypted struct {
-	*redistest.Server
-	url, dir string
-}
+// encrypted is a server that knows one user besides an administrator who may
+// come without TLS.
+type encrypted struct{ *redistest.Encrypted }
 
 func startEncrypted(t *testing.T) *encrypted {
 	t.Helper()
-	s := &encrypted{dir: t.TempDir()}
-	ca, caKey := issue(t, s.dir, "ca", nil, nil)
-	issue(t, s.dir, "server", ca, caKey)
-	issue(t, s.dir, "client", ca, caKey)
-	addr := port.Addr(t)
-	_, number, _ := strings.Cut(addr, ":")
-	s.Server = redistest.Start(t, "--tls-port", number, "--tls-cert-file", s.file("server.crt"), "--tls-key-file", s.file("server.key"),
-		"--tls-ca-cert-file", s.file("ca.crt"), "--tls-auth-clients", "yes")
-	s.url = "rediss://" + addr
+	s := &encrypted{redistest.StartEncrypted(t)}
 	s.user(t, "first")
 	s.write(t, "password", "first")
 	return s
 }
 
-func (s *encrypted) file(name string) string { return filepath.Join(s.dir, name) }
-
 func (s *encrypted) write(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(s.file(name), []byte(text+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.File(name), []byte(text+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -128,7 +92,7 @@ func (s *encrypted) option(name string) string {
 			certificate %s %s
 		}
 		pool_size 3
-	}`, name, s.url, s.file("password"), s.file("ca.crt"), s.file("client.crt"), s.file("client.key"))
+	}`, name, s.URL, s.File("password"), s.File("ca.crt"), s.File("client.crt"), s.File("client.key"))
 }
 
 func TestMutualTLSAndACLFromACaddyfile(t *testing.T) {
@@ -146,14 +110,14 @@ func TestMutualTLSAndACLFromACaddyfile(t *testing.T) {
 		t.Errorf("Ready over TLS: %v", err)
 	}
 	for what, option := range map[string]string{
-		"no client certificate": `redis secure ` + server.url + ` {
+		"no client certificate": `redis secure ` + server.URL + ` {
 			username gateway
 			password first
 			tls {
-				ca ` + server.file("ca.crt") + `
+				ca ` + server.File("ca.crt") + `
 			}
 		}`,
-		"an authority of the system's": `redis secure ` + server.url,
+		"an authority of the system's": `redis secure ` + server.URL,
 	} {
 		bad := run(t, option)
 		err := bad.Ready(ctx)
@@ -244,16 +208,14 @@ func TestCredentialsAreReadAnewAfterARefusal(t *testing.T) {
 // A renewed client certificate is presented by the next connection.
 func TestRenewedCertificateNeedsNoReload(t *testing.T) {
 	server := startEncrypted(t)
-	other, otherKey := issue(t, server.dir, "other-ca", nil, nil)
-	issue(t, server.dir, "client", other, otherKey) // an authority that the server does not know
+	redistest.NewAuthority(t, server.Dir, "other-ca").Issue("client") // the server does not know it
 	app := run(t, server.option("renewed"))
 	ctx := context.Background()
 	r := app.must(t, "renewed").Redis()
 	if err := r.Ping(ctx).Err(); err == nil {
 		t.Fatal("a certificate of an unknown authority is accepted")
 	}
-	known, knownKey := load(t, server.dir, "ca")
-	issue(t, server.dir, "client", known, knownKey)
+	server.Authority.Issue("client")
 	if err := r.Ping(ctx).Err(); err != nil {
 		t.Errorf("with a good certificate in the file: %v", err)
 	}
@@ -311,8 +273,8 @@ func TestSentinelAndServersWithPasswords(t *testing.T) {
 	}
 	watched.Primary.Stop()
 	eventually(t, "writes go to the promoted replica", func() error { return r.Set(ctx, "k", "w", 0).Err() })
-	if role, err := watched.Replica.Admin().Do(ctx, "ROLE").Slice(); err != nil || role[0] != "master" {
-		t.Errorf("ROLE of the replica = %v, %v; want master", role, err)
+	if !redistest.IsPrimary(watched.Replica.Admin()) {
+		t.Error("the replica is no primary")
 	}
 	eventually(t, "readiness tells that all is well", func() error { return app.Ready(ctx) })
 }

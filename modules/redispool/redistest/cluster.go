@@ -140,6 +140,12 @@ func (s *Server) Admin() *redis.Client {
 	return c
 }
 
+// IsPrimary says that the server of this client answers and is a primary by now.
+func IsPrimary(admin *redis.Client) bool {
+	role, err := admin.Do(context.Background(), "ROLE").Slice()
+	return err == nil && len(role) > 0 && role[0] == "master"
+}
+
 func (s *Server) argument(name string) string {
 	for i, arg := range s.args[:len(s.args)-1] {
 		if arg == name {
@@ -147,6 +153,11 @@ func (s *Server) argument(name string) string {
 		}
 	}
 	return ""
+}
+
+// Option is the redis option of a Caddyfile that names the cluster.
+func (c *Cluster) Option() string {
+	return "redis {\naddress " + strings.Join(c.Addrs(), " ") + "\ncluster\n}"
 }
 
 // Watched is a primary with a replica, watched by a sentinel that calls it `main`.
