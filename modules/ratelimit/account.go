@@ -10,7 +10,7 @@ import (
 const (
 	// alpha is the share of what is left that all gateways together may admit
 	// before Redis has heard of it.
-	alpha = 0.3
+	alpha = 0.25
 	// grace is how many microseconds early a request may be admitted in
 	// adaptive mode: about what a debit that travels is late.
 	grace = 2000

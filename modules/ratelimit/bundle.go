@@ -1,6 +1,7 @@
 package ratelimit
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -55,7 +56,7 @@ func (b *bundle) Settle(answer []float64, err error) {
 	// The request may go on, and take the bundle's waits, as soon as it is told.
 	items := b.items
 	charge := b.try.settle(yes, 0, err)
-	if charge == 0 {
+	if charge == 0 || errors.Is(err, ledger.ErrAmbiguous) {
 		return
 	}
 	for _, it := range items {

@@ -18,7 +18,7 @@ func TestControlDebitsWithoutAge(t *testing.T) {
 	var late [2]int
 	for i, deaf := range []bool{false, true} {
 		s := &simulation{mode: "adaptive", nodes: 4, sim: &simRedis{rtt: 10 * time.Millisecond, deaf: deaf}}
-		v := s.run(t, patterns[5], 20_000)
+		v := s.run(t, patterns[5], 6_000)
 		late[i] = v.falselyLate
 		figure(t, "deaf to ages: ", deaf, ": ", v)
 	}
@@ -40,6 +40,9 @@ func TestControlBucketsThatForgetWhenTheyWereFull(t *testing.T) {
 	}}
 	var late [2]int
 	for _, nodes := range []int{4, 10} {
+		if nodes > 4 && !full() {
+			break
+		}
 		for i, forgetful := range []bool{false, true} {
 			s := &simulation{mode: "adaptive", nodes: nodes, sim: &simRedis{rtt: 600 * time.Microsecond, held: 100 * time.Millisecond, forgetful: forgetful}}
 			v := s.run(t, bursts, 20_000)
@@ -47,7 +50,7 @@ func TestControlBucketsThatForgetWhenTheyWereFull(t *testing.T) {
 			figure(t, fmt.Sprintf("N=%d, batches held up for up to 100 ms, forgetful: %v: %v", nodes, forgetful, v))
 		}
 	}
-	if late[0] != 0 || late[1] < 50 {
+	if late[0] != 0 || late[1] < 10 {
 		t.Errorf("false positives later than 2 ms: %d where the gaps are kept, %d where not; want 0 and many", late[0], late[1])
 	}
 }

@@ -44,18 +44,7 @@ func TestClusterPromotesAReplica(t *testing.T) {
 	for _, mode := range []string{"strict", "adaptive"} {
 		t.Run(mode, func(t *testing.T) {
 			cluster := redistest.StartCluster(t, 3, true)
-			h, log := live(t, `redis {
-				address `+strings.Join(cluster.Addrs(), " ")+`
-				cluster
-			}`, `rate_limit {
-				zone `+zoneName(t)+` {
-					key {http.request.host}
-					rate 10/1h
-					mode `+mode+`
-				}
-				gateways 1
-			}`)
-			waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
+			h, log := overCluster(t, cluster, mode)
 			got := admissions{}
 			callers := hosts(30) // on every shard
 			for _, host := range callers {
@@ -80,8 +69,7 @@ func TestClusterPromotesAReplica(t *testing.T) {
 					turn++
 					got.ask(t, h, callers[turn%len(callers)])
 				}
-				role, err := replica.Do(context.Background(), "ROLE").Slice()
-				return err == nil && len(role) > 0 && role[0] == "master"
+				return redistest.IsPrimary(replica)
 			})
 			// A caller that was never seen must be decided by Redis, wherever it lies.
 			fresh := 0
@@ -116,18 +104,7 @@ func TestClusterPromotesAReplica(t *testing.T) {
 // Without a replica the shard's keys fall back until it is there again.
 func TestClusterLosesAShard(t *testing.T) {
 	cluster := redistest.StartCluster(t, 3, false)
-	h, _ := live(t, `redis {
-		address `+strings.Join(cluster.Addrs(), " ")+`
-		cluster
-	}`, `rate_limit {
-		zone `+zoneName(t)+` {
-			key {http.request.host}
-			rate 10/1h
-			mode strict
-		}
-		gateways 1
-	}`)
-	waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
+	h, _ := overCluster(t, cluster, "strict")
 	cluster.Primaries[1].Stop()
 	sources := map[string]int{}
 	n := 0
@@ -164,8 +141,7 @@ func TestSentinelFailoverKeepsTheLimit(t *testing.T) {
 	watched.Primary.Stop()
 	waitFor(t, func() bool {
 		got.ask(t, h, "a.example")
-		role, err := replica.Do(ctx, "ROLE").Slice()
-		return err == nil && len(role) > 0 && role[0] == "master"
+		return redistest.IsPrimary(replica)
 	})
 	// The limit is used up by now, so the bucket lies in the new primary once
 	// the gateway has told it.
@@ -268,17 +244,17 @@ func sufficient(t *testing.T, option string) {
 	h, log := live(t, option, `rate_limit {
 		zone a {
 			key all
-			rate 10/1h
+			rate 1000/1h
 		}
 		zone b {
 			key all
 			algorithm sliding_log
-			rate 10/1h
+			rate 1000/1h
 		}
 		zone c {
 			key all
 			algorithm fixed_window
-			rate 10/day
+			rate 1000/day
 		}
 		zone d {
 			key all

@@ -107,18 +107,21 @@ func (a *account) giveUpLocked() {
 }
 
 func (a *account) failLocked(f *flight, err error) {
+	owed := 0.0 // by those who went on without the answer
+	for _, t := range f.tries {
+		owed += t.settle(false, 0, err)
+	}
 	switch {
 	case errors.Is(err, ledger.ErrAmbiguous):
-		a.supposeLocked(f)
+		a.supposeLocked(f.since, f.debit+owed)
+		return
 	case f.debit != 0:
 		if a.unsent == 0 || f.since < a.since {
 			a.since = f.since
 		}
 		a.unsent += f.debit
 	}
-	for _, t := range f.tries {
-		a.correctLocked(t.settle(false, 0, err))
-	}
+	a.correctLocked(owed)
 }
 
 // correctLocked charges what a request that did not wait to the end took, or
@@ -129,20 +132,14 @@ func (a *account) correctLocked(charge float64) {
 	}
 }
 
-// supposeLocked notes what the TAT is if the flight was executed. The next
-// script call takes the later of this and what Redis has: that charges the
-// flight if it was lost, and cannot charge it twice if it was not.
-func (a *account) supposeLocked(f *flight) {
-	debit := f.debit
-	for _, t := range f.tries {
-		if t.state.Load() == admitted {
-			debit += t.cost
-		}
-	}
+// supposeLocked notes what the TAT is if debit was executed. The next script
+// call takes the later of this and what Redis has: that charges the debit if it
+// was lost, and cannot charge it twice if it was not.
+func (a *account) supposeLocked(since, debit float64) {
 	if !a.known || debit <= 0 || a.rule.kind != bucket {
 		return
 	}
-	tat := math.Max(a.tat, f.since) + a.rule.gcra.Every*debit
+	tat := math.Max(a.tat, since) + a.rule.gcra.Every*debit
 	a.server += tat - a.tat
 	a.tat, a.unsure = tat, true
 }

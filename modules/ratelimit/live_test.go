@@ -6,13 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/sallyport-gateway/sallyport/modules/redispool/redistest"
+	running "github.com/sallyport-gateway/sallyport/test/gateway"
 	"github.com/sallyport-gateway/sallyport/test/port"
 )
 
@@ -37,13 +38,11 @@ func (recorder) Handle(_ context.Context, e caddy.Event) error {
 }
 
 // live runs a Caddyfile, with its redis option and its rate_limit, and returns
-// the handler that serves, and its log.
+// the handler that serves, and its log. It is patient: a busy machine is no outage.
 func live(t *testing.T, redis, limit string) (h *Handler, log func() string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "log")
 	text := `{
-		admin off
-		persist_config off
 		grace_period 1s
 		storage file_system ` + t.TempDir() + `
 		log {
@@ -58,18 +57,7 @@ func live(t *testing.T, redis, limit string) (h *Handler, log func() string) {
 	http://` + port.Addr(t) + ` {
 		` + limit + `
 	}`
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
-	if err != nil {
-		t.Fatalf("adapt: %v\n%s", err, text)
-	}
-	if err := caddy.Load(config, true); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	running.Run(t, text)
 	app, err := caddy.ActiveContext().AppIfConfigured("http")
 	if err != nil {
 		t.Fatal(err)
@@ -80,8 +68,9 @@ func live(t *testing.T, redis, limit string) (h *Handler, log func() string) {
 		}
 	}
 	if h == nil || h.ledger == nil {
-		t.Fatalf("there is no rate_limit with Redis in\n%s", config)
+		t.Fatalf("there is no rate_limit with Redis in\n%s", text)
 	}
+	h.patience = 10 * time.Second
 	<-h.ledger.Asked()
 	waitFor(t, func() bool { return h.ledger.Secret() != nil })
 	return h, func() string {
@@ -105,6 +94,22 @@ func handlerIn(routes caddyhttp.RouteList) *Handler {
 		}
 	}
 	return nil
+}
+
+// overCluster runs a limit of 10/1h for each host in a cluster, and returns when
+// Redis decides.
+func overCluster(t *testing.T, cluster *redistest.Cluster, mode string) (h *Handler, log func() string) {
+	t.Helper()
+	h, log = live(t, cluster.Option(), `rate_limit {
+		zone `+zoneName(t)+` {
+			key {http.request.host}
+			rate 10/1h
+			mode `+mode+`
+		}
+		gateways 1
+	}`)
+	waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
+	return h, log
 }
 
 // printedACL reads the rules of the Redis user from the page.

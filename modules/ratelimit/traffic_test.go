@@ -23,6 +23,9 @@ func TestAccuracyOnRedis(t *testing.T) {
 	server := redistest.Start(t)
 	for _, mode := range []string{"strict", "adaptive"} {
 		for _, nodes := range []int{4, 10} {
+			if !full() && (nodes == 10) != (mode == "adaptive") {
+				continue // the simulation has all four
+			}
 			lasting := map[string]time.Duration{"strict": 200 * time.Millisecond, "adaptive": 800 * time.Millisecond}[mode]
 			if full() {
 				lasting *= 20
@@ -31,15 +34,9 @@ func TestAccuracyOnRedis(t *testing.T) {
 			for n, p := range patterns {
 				t.Run(name+" "+p.name, func(t *testing.T) {
 					v, worst, total := p.onRedis(t, server, mode, nodes, n, lasting)
-					for tries := 1; v.fallbacks > 0 && tries < 3; tries++ {
-						v, worst, total = p.onRedis(t, server, mode, nodes, n+100*tries, lasting)
-					}
 					figure(t, v, fmt.Sprintf(" | latest %.1f ms, stalls up to %.1f ms", v.latest/1000, worst/1000))
 					if v.fallbacks > 0 {
-						// Batches took over 50 ms so often that nobody waited for them: not
-						// what is measured here.
-						figure(t, fmt.Sprintf("not judged: the machine was too slow for %d of the decisions", v.fallbacks))
-						return
+						t.Errorf("%d decisions of the fallback while Redis answers", v.fallbacks)
 					}
 					if mode == "strict" {
 						// What Redis decides has its instant. Of a refusal by memory

@@ -1,12 +1,9 @@
 package ratelimit
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/sallyport-gateway/sallyport/modules/ratelimit/ledger"
 )
 
 // try is one request that waits for Redis.
@@ -61,7 +58,8 @@ func (w *waits) stop(t *time.Timer) {
 }
 
 // settle tells the request, or returns the tokens to charge (or, negative, to
-// refund) so that what it did without the answer comes out right.
+// refund) so that what it did without the answer comes out right. Where err is
+// ambiguous they may have been charged, and charging them might be once too often.
 func (t *try) settle(yes bool, wait float64, err error) (charge float64) {
 	if t.state.Load() == waiting {
 		t.admitted, t.wait, t.err = yes, wait, err
@@ -71,8 +69,6 @@ func (t *try) settle(yes bool, wait float64, err error) (charge float64) {
 		}
 	}
 	switch {
-	case errors.Is(err, ledger.ErrAmbiguous):
-		// Nobody knows; to charge it again might be once too often.
 	case yes && t.state.Load() == refused:
 		charge = -t.cost
 	case !yes && t.state.Load() == admitted:

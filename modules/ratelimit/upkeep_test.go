@@ -74,20 +74,8 @@ func TestUnknownNumberOfGatewaysIsStrict(t *testing.T) {
 // A slot moves to another primary: what is asked meanwhile is asked there.
 func TestSlotMigration(t *testing.T) {
 	cluster := redistest.StartCluster(t, 2, false)
-	h, _ := live(t, `redis {
-		address `+strings.Join(cluster.Addrs(), " ")+`
-		cluster
-	}`, `rate_limit {
-		zone `+zoneName(t)+` {
-			key {http.request.host}
-			rate 10/1h
-			mode strict
-		}
-		gateways 1
-	}`)
-	h.patience = 30 * time.Second // the way is longer for a moment, which is no outage
+	h, _ := overCluster(t, cluster, "strict")
 	got := admissions{}
-	waitFor(t, func() bool { return admissions{}.ask(t, h, "first.example") == "redis" })
 	ask := func(n int) {
 		for range n {
 			if source := got.ask(t, h, "a.example"); source != "redis" && source != "deny_cache" {
@@ -153,6 +141,7 @@ func TestBrownoutStopsTheWaiting(t *testing.T) {
 		}
 		gateways 1
 	}`)
+	h.patience = patience
 	p.poison(t, `{"type":"latency","attributes":{"latency":70}}`)
 	n := 0
 	waitFor(t, func() bool {
