@@ -21,6 +21,7 @@ import (
 type forwarding struct {
 	crossing
 	l    *lean
+	now  time.Time // when the attempt began
 	w    http.ResponseWriter
 	out  http.Request // what is sent
 	url  url.URL
@@ -34,15 +35,17 @@ type forwarding struct {
 
 // forward does what reverse_proxy's ServeHTTP does for a request that prepare
 // has accepted.
-func (f *forwarding) forward() error {
+func (f *forwarding) forward() (err error) {
 	began := time.Now()
-	f.told.began = began
+	f.now = began
 	defer func() {
-		f.told.total = time.Since(began)
-		f.told.done = true
+		end := f.ended()
+		if err != nil {
+			end = time.Now() // it may have waited for another upstream since
+		}
+		f.told.total, f.told.done = end.Sub(began), true
 		f.letGo()
 	}()
-	var err error
 	retries := 0
 	for {
 		var done bool
@@ -61,7 +64,10 @@ func (f *forwarding) forward() error {
 // attempt is one turn of the proxy's loop. It says whether it was the last.
 func (f *forwarding) attempt(before error, began time.Time, retries int) (done bool, err error) {
 	l := f.l
-	u := l.selector.pick(&f.crossing, l.proxy.Upstreams, &f.out, f.w)
+	if retries > 0 {
+		f.now = time.Now()
+	}
+	u := l.selector.pick(&f.crossing, l.proxy.Upstreams, &f.out, f.w, f.now)
 	switch u {
 	case nil:
 		if before == nil {
@@ -93,9 +99,8 @@ func (f *forwarding) exchange(hop *hop) error {
 	defer hop.inside.Add(-1)
 	f.url.Host = hop.Address
 	f.body.reset(&f.out)
-	began := time.Now()
-	res, err := f.send(began)
-	took := time.Since(began)
+	res, err := f.send(f.now)
+	took := f.last.latency()
 	if c := f.l.logger.Check(zapcore.DebugLevel, "upstream roundtrip"); c != nil {
 		f.tell(c, hop, took, res, err)
 	}
@@ -103,9 +108,18 @@ func (f *forwarding) exchange(hop *hop) error {
 		return err
 	}
 	f.told.answer(res, took)
-	f.deliver(res, hop, began)
-	f.told.spent, f.told.delivered = time.Since(began), true
+	f.deliver(res, hop)
+	f.told.spent, f.told.delivered = f.ended().Sub(f.last.Began), true
 	return nil
+}
+
+// ended is when the last attempt did, so far as it has: the clock is read anew
+// only where nobody has read it.
+func (f *forwarding) ended() time.Time {
+	if t := f.last; t != nil && t.ended {
+		return t.Began.Add(t.Duration)
+	}
+	return time.Now()
 }
 
 // send is Transport.RoundTrip for a request that is sent directly.

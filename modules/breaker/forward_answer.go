@@ -20,7 +20,7 @@ import (
 // deliver gives the answer to the client. It follows reverse_proxy's
 // finalizeResponse step by step; like that it panics where the answer breaks
 // off, which is how the server is told to break it off for the client too.
-func (f *forwarding) deliver(res *http.Response, hop *hop, began time.Time) {
+func (f *forwarding) deliver(res *http.Response, hop *hop) {
 	h := f.w.Header()
 	delete(h, "Server") // the upstream's counts; ours is in Via
 	proto := version(res.ProtoMajor, res.ProtoMinor)
@@ -44,12 +44,12 @@ func (f *forwarding) deliver(res *http.Response, hop *hop, began time.Time) {
 	closing := res.Body.Close() // now, for the trailers to be there
 	if closing != nil {
 		if c := f.l.logger.Check(zapcore.DebugLevel, "closed response body from upstream"); c != nil {
-			c.Write(append(f.about(hop, began), zap.Error(closing))...)
+			c.Write(append(f.line(hop, f.told.latency), zap.Error(closing))...)
 		}
 	}
 	if err != nil {
 		if c := f.l.logger.Check(zapcore.WarnLevel, "aborting with incomplete response"); c != nil {
-			c.Write(append(f.about(hop, began), zap.Error(err))...)
+			c.Write(append(f.line(hop, f.told.latency), zap.Error(err))...)
 		}
 		_ = http.NewResponseController(f.w).Flush() // the client is to see what there was
 		panic(http.ErrAbortHandler)
@@ -73,6 +73,9 @@ func (f *forwarding) deliver(res *http.Response, hop *hop, began time.Time) {
 // values lie in f: who changes them later does not change what placeholders say.
 func (f *forwarding) copyFields(to, from http.Header) {
 	connection := from["Connection"]
+	if len(connection) == 1 && connection[0] == "keep-alive" {
+		connection = nil // what it nominates is a hop-by-hop field as it is
+	}
 	room := f.vals[:0]
 	for name, values := range from {
 		if isHop(name) || connection != nil && isNominated(connection, name) || len(values) == 0 {
@@ -160,8 +163,6 @@ func (f *forwarding) tell(c *zapcore.CheckedEntry, hop *hop, took time.Duration,
 		Header: res.Header, ShouldLogCredentials: f.logsCredentials(),
 	}), zap.Int("status", res.StatusCode))...)
 }
-
-func (f *forwarding) about(hop *hop, began time.Time) []zap.Field { return f.line(hop, f.told.latency) }
 
 // line are the fields that every line about an attempt has.
 func (f *forwarding) line(hop *hop, took time.Duration) []zap.Field {

@@ -11,8 +11,6 @@ import (
 // told is what reverse_proxy's placeholders say of a request. They are asked
 // for by few requests, so they are made when asked.
 type told struct {
-	began time.Time
-
 	hop                      *hop // the last one chosen
 	requests, fails          int  // of the hop, when it was chosen
 	res                      *http.Response

@@ -62,12 +62,11 @@ func (s *Selector) Select(pool reverseproxy.UpstreamPool, r *http.Request, w htt
 	if x == nil {
 		return s.inner.Select(pool, r, w)
 	}
-	return s.pick(x, pool, r, w)
+	return s.pick(x, pool, r, w, time.Now())
 }
 
 // pick is Select for the crossing.
-func (s *Selector) pick(x *crossing, pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter) *reverseproxy.Upstream {
-	now := time.Now()
+func (s *Selector) pick(x *crossing, pool reverseproxy.UpstreamPool, r *http.Request, w http.ResponseWriter, now time.Time) *reverseproxy.Upstream {
 	x.release(now)
 	if why := x.mayTry(r, now); why != "" {
 		x.stopped = why

@@ -123,6 +123,9 @@ func (x *crossing) proxy(w http.ResponseWriter, r *http.Request, next caddyhttp.
 }
 
 func (x *crossing) finish() {
+	if x.chosen == nil && (x.last == nil || x.last.ended) {
+		return
+	}
 	now := time.Now()
 	x.release(now)
 	if x.last != nil {

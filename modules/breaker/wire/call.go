@@ -138,7 +138,11 @@ func (k *call) answer(res *http.Response, zipped bool) *http.Response {
 // readHead reads up to the first answer that is not informational.
 func (c *conn) readHead(k *call) (*http.Response, error) {
 	for {
-		res, err := http.ReadResponse(c.br, k.req)
+		var err error
+		res := ordinary(c.br, k.req)
+		if res == nil {
+			res, err = http.ReadResponse(c.br, k.req)
+		}
 		switch {
 		case err != nil:
 			return nil, err
