@@ -11,7 +11,8 @@ import (
 var (
 	field = regexp.MustCompile(`^[!-9;-~]+:[^\r\n]*$`)
 	// sniffed is what net/http adds where the upstream names no type and the first
-	// bytes come before the first flush, which in reverse_proxy is chance.
+	// bytes come before the first flush, which in reverse_proxy is chance. So is how
+	// the end of an empty answer is said.
 	sniffed = regexp.MustCompile(`(?im)^Content-Type: .*\r\n`)
 	// names of trailers are listed in the order of a map.
 	listed = regexp.MustCompile(`(?m)^Trailer: .*\r\n`)
@@ -58,6 +59,7 @@ func FuzzForward(f *testing.F) {
 		request := line(method, target, body, own...)
 		plays := func(s *side) string {
 			text := s.fight(t, request, ends(string(answer), string(answer)))
+			text = strings.ReplaceAll(text, "Transfer-Encoding: chunked\r\n\r\n|trailer|\r\n", "Content-Length: 0\r\n\r\n")
 			return retries.ReplaceAllString(listed.ReplaceAllString(sniffed.ReplaceAllString(text, ""), ""), "")
 		}
 		stock, off, lean := plays(d.stock), plays(d.off), plays(d.lean)
