@@ -213,10 +213,10 @@ func TestCaddyfilesAreClean(t *testing.T) {
 }
 
 var (
-	target  = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
-	madeOf  = regexp.MustCompile(`(?m)^(?:\$ )?make ([a-z][a-z-]*)`)
-	inRun   = regexp.MustCompile(`(?m)run: make ([a-z][a-z-]*)`)
-	inProse = regexp.MustCompile("`make ([a-z][a-z-]*)")
+	target  = regexp.MustCompile(`(?m)^([a-z][a-z0-9-]*):`)
+	madeOf  = regexp.MustCompile(`(?m)^(?:\$ )?make ([a-z][a-z0-9-]*)`)
+	inRun   = regexp.MustCompile(`(?m)run: make ([a-z][a-z0-9-]*)`)
+	inProse = regexp.MustCompile("`make ([a-z][a-z0-9-]*)")
 )
 
 // TestMakeTargetsExist compares every `make X` on a page, in the workflows and
