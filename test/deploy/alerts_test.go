@@ -209,8 +209,8 @@ var (
 // rules record.
 func metricNames(t *testing.T) map[string]bool {
 	t.Helper()
-	// Caddy's own, and that of `run --watch`.
-	names := map[string]bool{"caddy_config_last_reload_successful": true, "sallyport_config_file_in_force": true}
+	// Caddy's own, that of `run --watch`, and what the overlays record of Git (config-hash.yaml).
+	names := map[string]bool{"caddy_config_last_reload_successful": true, "sallyport_config_file_in_force": true, "sallyport:config_hash:git": true}
 	pages, _ := filepath.Glob("../../docs/modules/*.md")
 	for _, p := range pages {
 		_, table, _ := strings.Cut(text(t, p), "\n## Metrics\n")
