@@ -14,7 +14,7 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go -C .tools/release build -o "$work/cyclonedx-gomod" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
-PATH=$work:$PATH go tool -modfile=.tools/release/go.mod goreleaser release --clean --skip=publish,announce "$@"
+PATH=$work:$PATH go tool -modfile=.tools/release/go.mod goreleaser release --config .tools/release/goreleaser.yaml --clean --skip=publish,announce "$@"
 
 # What every archive was made of, by what, and from which commit.
 go -C .tools/release run ./provenance "$PWD/dist" >dist/provenance.json

@@ -78,7 +78,7 @@ func TestReleaseOrder(t *testing.T) {
 // The configuration of the release: two architectures, nothing that changes
 // from build to build, the flags of `make build`.
 func TestReleaseConfiguration(t *testing.T) {
-	c := readYAML(t, "../../.goreleaser.yaml")
+	c := readYAML(t, "../../.tools/release/goreleaser.yaml")
 	list := func(v any) (out []string) {
 		items, _ := v.([]any)
 		for _, i := range items {
