@@ -84,6 +84,12 @@ func (d *Desk) Changed(now map[string]string, who string) {
 	d.app.board.changed(d.id, now, who, d.Logger)
 }
 
+// Observed reports that a flag of somebody else's source, whose definition is
+// not to be had, gives a caller another value than before.
+func (d *Desk) Observed(flag, before, after string) {
+	tell(change{flag: flag, source: d.id, before: before, after: after}, d.Logger)
+}
+
 // Took says that a change was told by the gateway that made it.
 func (d *Desk) Took(flag, text string) { d.app.board.took(d.id, flag, text) }
 
