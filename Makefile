@@ -165,6 +165,7 @@ verify-deploy: build ## hold manifests, image, stack, alerts, runbooks and dashb
 
 .PHONY: verify-deploy-full
 verify-deploy-full: verify-deploy ## verify-deploy, and: a real API server, the image built and run by a real engine, the stack up, a release made, signed and verified, signed images only
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -trimpath -mod=readonly -o /dev/null ./cmd/sallyport
 	@.tools/need.sh etcd=etcd-server kubectl=kubernetes-client dockerd=docker.io busybox=busybox-static docker-compose=docker-compose curl=curl redis-server=redis-server
 	test/deploy/engine.sh
 	cd test/deploy && go test -count=1 -tags apiserver -timeout 40m -run TestAPIServer .
