@@ -258,7 +258,7 @@ func TestWrongValuesAreNamed(t *testing.T) {
 		{"JWKS_URL", "", "environment variable JWKS_URL is empty"},
 		{"JWKS_URL", "ftp://issuer.test", "option 'jwks': 'ftp://issuer.test' is neither https nor http"},
 		{"UPSTREAMS", "unset", "parsing upstream 'UPSTREAMS=host:port'"},
-		{"AUDIT_EVENT_SINK_URL", "sink.test", "sink: url 'sink.test' is no http or https address"},
+		{"AUDIT_EVENT_SINK_URL", "sink.test", "{env.AUDIT_EVENT_SINK_URL}: url 'sink.test' is no http or https address"},
 		{"AUDIT_EVENT_SINK_TOKEN_FILE", home + "/gone", home + "/gone: no such file or directory"},
 		{"ENABLE_AUDIT_EVENTS", "yes", "ENABLE_AUDIT_EVENTS is true or false, got 'yes'"},
 		{"ENABLE_TELEMETRY", "yes", "ENABLE_TELEMETRY is true or false, not 'yes'"},
