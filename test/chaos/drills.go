@@ -99,6 +99,9 @@ var drills = []theme{
 			begin: on((*way).cut, "orders-1"), end: on((*way).mend, "orders-1")},
 		{name: "the services answer 400 ms later", alerts: []string{"SallyportLatencyBudgetBurn", "SallyportLatencyBudgetBurnSlow"},
 			begin: fault("latency=400ms"), end: fault("")},
+		// A fifth of the requests get the canary, until it is taken back.
+		{name: "a canary is rolled out that fails", alerts: []string{"SallyportRolloutAborted"}, outage: true,
+			begin: rolloutOfBadCanary, end: healCanary},
 		{name: "the services fail", outage: true,
 			alerts: []string{"SallyportErrorRate", "SallyportErrorBudgetBurn", "SallyportErrorBudgetBurnSlow", "SallyportGRPCFailures"},
 			begin:  fault("status=503"), end: fault("")},

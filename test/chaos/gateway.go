@@ -43,6 +43,10 @@ func (s *stand) configure(ctx context.Context, binary, root, name string, env []
 			return err
 		}
 	}
+	const flags = "flags:\n  release:\n    variants: [new, old]\n    split: {new: 0%, old: 100%}\n"
+	if err := os.WriteFile(filepath.Join(s.dir, "flags.yaml"), []byte(flags), 0o600); err != nil {
+		return err
+	}
 	adapt := exec.CommandContext(ctx, binary, "adapt", "--adapter", "caddyfile", "--config", filepath.Join(s.dir, "Caddyfile"))
 	adapt.Env = append(env[:len(env):len(env)], "HOME="+s.dir, "XDG_DATA_HOME="+s.dir, "XDG_CONFIG_HOME="+s.dir)
 	var complaint bytes.Buffer

@@ -32,7 +32,7 @@ type stand struct {
 	gateways           []*gateway
 	redis              [2]*server // the first begins as primary
 	sentinel           *server
-	controls           []string // of the upstreams: two of HTTP, one of gRPC
+	controls           map[string]string // where upstreams are given faults, by their names
 	ways               map[string]*way
 	processes          []*stage.Process // those that nobody kills on the way
 	prometheus         string
@@ -85,6 +85,7 @@ func (s *stand) env(o options) []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "REDIS_PASSWORD=" + redisPassword,
 		"JWT_ISSUER=" + s.issuer, "JWKS_URL=http://" + s.ways["issuer"].addr + "/jwks.json", "JWT_AUDIENCE=orders-api",
+		"CANARY=" + s.ways["canary"].addr, "FLAGS=" + filepath.Join(s.dir, "flags.yaml"),
 		"GRPC_UPSTREAM=" + s.ways["calls"].addr,
 		"AUDIT_EVENT_SINK_URL=http://" + s.ways["sink"].addr, "AUDIT_EVENT_SINK_TOKEN=" + sinkToken,
 		// Two minutes without a sink fill the part of it that events of requests may have.
@@ -122,7 +123,8 @@ func (s *stand) startCast(ctx context.Context, binary string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"orders-1", "orders-2", "calls", "issuer", "sink", "collector"} {
+	s.controls = make(map[string]string)
+	for _, name := range []string{"orders-1", "orders-2", "calls", "canary", "issuer", "sink", "collector"} {
 		number, err := stage.FreePort()
 		if err != nil {
 			return err
@@ -142,7 +144,7 @@ func (s *stand) startCast(ctx context.Context, binary string) error {
 				return err
 			}
 			cmd = exec.Command(binary, "upstream", "--listen", addr, "--control", "127.0.0.1:"+control, "--name", name)
-			s.controls = append(s.controls, "http://127.0.0.1:"+control+"/fault")
+			s.controls[name] = "http://127.0.0.1:" + control + "/fault"
 		}
 		if err := s.add(stage.Launch(cmd, filepath.Join(s.dir, name+".log"))); err != nil {
 			return err
@@ -170,20 +172,28 @@ func (s *stand) add(p *stage.Process, err error) error {
 	return err
 }
 
-// misbehave gives the upstreams a fault; none ends it.
+// misbehave gives the services a fault; none ends it.
 func (s *stand) misbehave(ctx context.Context, fault string) error {
-	for _, control := range s.controls {
-		method, url := http.MethodDelete, control
-		if fault != "" {
-			method, url = http.MethodPut, control+"?"+fault
+	for _, name := range []string{"orders-1", "orders-2", "calls"} {
+		if err := s.fault(ctx, name, fault); err != nil {
+			return err
 		}
-		status, body, err := fetch(ctx, method, url, "", "")
-		if err == nil && status >= 300 {
-			err = errors.New(body)
-		}
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", method, url, err)
-		}
+	}
+	return nil
+}
+
+// fault gives one upstream a fault.
+func (s *stand) fault(ctx context.Context, name, fault string) error {
+	method, url := http.MethodDelete, s.controls[name]
+	if fault != "" {
+		method, url = http.MethodPut, url+"?"+fault
+	}
+	status, body, err := fetch(ctx, method, url, "", "")
+	if err == nil && status >= 300 {
+		err = errors.New(body)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, url, err)
 	}
 	return nil
 }

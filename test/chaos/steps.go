@@ -116,6 +116,22 @@ func cutIssuerAndForget(_ context.Context, s *scene) error {
 	return g.up()
 }
 
+// rolloutOfBadCanary has an operator begin a rollout whose new version answers
+// nothing but 500. The gateways take it back by themselves.
+func rolloutOfBadCanary(ctx context.Context, s *scene) error {
+	if err := s.fault(ctx, "canary", "status=500"); err != nil {
+		return err
+	}
+	status, body, err := fetch(ctx, http.MethodPost, "http://"+s.gateways[0].admin+"/sallyport/rollouts", "application/json",
+		`{"rollout":"release","action":"resume","reason":"the drill"}`)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("the rollout is answered %d %s", status, body)
+	}
+	return err
+}
+
+func healCanary(ctx context.Context, s *scene) error { return s.fault(ctx, "canary", "") }
+
 func sendPoison(_ context.Context, s *scene) error {
 	status, _, err := send(s.web, http.MethodGet, s.front+poison, s.tokens[0], newTrace(), nil)
 	if err == nil && status != http.StatusOK {
