@@ -117,7 +117,7 @@ func (v *visit) finished(status int, grpc string, took time.Duration, whole bool
 			continue
 		}
 		requestSeconds.With(prometheus.Labels{
-			"flag": g.meter.label, "variant": g.meter.labelOf(g.variant), "outcome": outcomeOf(v.x, status, whole),
+			"flag": g.meter.label, "variant": g.meter.labelOf(g.variant), "outcome": outcomeOf(v.x, status, grpc, whole),
 		}).Observe(took.Seconds())
 		if c := v.app.controllers[g.flag]; c != nil {
 			c.Finished(Outcome{Variant: g.variant, Split: g.split, Status: status, GRPC: grpc, Took: took, Aborted: !whole, Exchange: v.x})
@@ -139,11 +139,21 @@ func grpcStatus(r *http.Request, h http.Header) string {
 	return "2" // UNKNOWN: the call broke off without a status
 }
 
-func outcomeOf(x *exchange.Exchange, status int, whole bool) string {
+// GRPCFault says whether a gRPC status is the service's fault: UNKNOWN,
+// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS.
+func GRPCFault(status string) bool {
+	switch status {
+	case "2", "4", "13", "14", "15":
+		return true
+	}
+	return false
+}
+
+func outcomeOf(x *exchange.Exchange, status int, grpc string, whole bool) string {
 	switch {
 	case !whole:
 		return "aborted"
-	case status >= 500:
+	case status >= 500 || GRPCFault(grpc):
 		return "error"
 	case x.Refusal.Code != "":
 		return "refused"

@@ -42,7 +42,7 @@ func foreign(o flags.Outcome) bool {
 // failed says whether a request ended as an error, as the alerts count them, or
 // broke off on the upstream's side. A caller who hangs up is none.
 func failed(o flags.Outcome) bool {
-	if o.Status >= 500 || grpcFault(o.GRPC) {
+	if o.Status >= 500 || flags.GRPCFault(o.GRPC) {
 		return true
 	}
 	if !o.Aborted || o.Exchange == nil || len(o.Exchange.Attempts) == 0 {
@@ -50,16 +50,6 @@ func failed(o flags.Outcome) bool {
 	}
 	err := o.Exchange.Attempts[len(o.Exchange.Attempts)-1].Err
 	return err != nil && !errors.Is(err, context.Canceled)
-}
-
-// grpcFault says whether a gRPC status is the service's fault: UNKNOWN,
-// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS.
-func grpcFault(status string) bool {
-	switch status {
-	case "2", "4", "13", "14", "15":
-		return true
-	}
-	return false
 }
 
 // tripped says whether the request met an open circuit.
