@@ -72,15 +72,13 @@ func (s *set) growKeys(o options) (all []point, err error) {
 	for _, n := range []int{1, 1000, 100_000, 1_000_000} {
 		sc := scenario{header: "X-User: user-0"}
 		c := ours("Sallyport, limit in memory", "", limit+breakerProxy)
-		c.config = strings.Replace(limit, "rate 1000000/1s", "rate 10/1h\n\t\tburst 1000000", 1) + "respond \"" + strings.Repeat("x", answer) + "\"\n"
+		c.config = strings.Replace(limit, "rate 1000000/1s", "rate 10/1h\n\t\tburst 1000000\n\t\tmax_keys 1000000", 1) + "respond \"" + strings.Repeat("x", answer) + "\"\n"
 		file := filepath.Join(s.dir, fmt.Sprintf("keys-%d.lua", n))
 		if err := os.WriteFile(file, fmt.Appendf(nil, keys, n), 0o600); err != nil {
 			return nil, err
 		}
 		sc.script = file
-		var each int64
 		p, err := s.measure("keys of a limiter", n, c, sc, o, func(a *actor) (func(), error) {
-			before := a.memory()
 			for began := time.Now(); time.Since(began) < 3*time.Minute; {
 				shot, err := s.shoot(a, c, sc, max(time.Second, time.Duration(n/20_000)*time.Second))
 				if err != nil {
@@ -90,15 +88,14 @@ func (s *set) growKeys(o options) (all []point, err error) {
 					break
 				}
 			}
-			if n >= 100_000 {
-				each = (a.memory() - before) / int64(n)
-			}
 			return func() {}, nil
 		})
 		if err != nil {
 			return all, err
 		}
-		p.Each = each
+		if n >= 100_000 {
+			p.Each = (p.Memory - all[0].Memory) / int64(n)
+		}
 		all = append(all, p)
 	}
 	return all, nil

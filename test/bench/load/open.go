@@ -86,11 +86,11 @@ func (k *caller) calls(at time.Time, gap, each time.Duration) (waits []time.Dura
 	return waits, nil
 }
 
-// call asks, and once more where the connection is found closed.
+// call asks, and again where the connection is found closed.
 func (k *caller) call() (err error) {
 	request := k.requests[k.next%len(k.requests)]
 	k.next += callers
-	for range 2 {
+	for range 10 {
 		if k.c == nil {
 			if k.c, err = net.Dial("tcp", k.addr); err != nil {
 				return err
