@@ -51,7 +51,7 @@ func TestWhatIsForwardedLean(t *testing.T) {
 		})
 	}
 	for dial, why := range map[string]string{
-		"{http.vars.up}": "direct: upstream {http.vars.up} holds a placeholder", "unix//run/up": "direct: upstream unix//run/up is reached by unix",
+		"{http.vars.up}": "direct: upstream {http.vars.up} holds a placeholder", "unix//run/up": "stock: upstream unix//run/up is reached by unix",
 	} {
 		h := build(t, `{"policy":{"name":"%s"},"proxy":{"upstreams":[{"dial":"`+dial+`"}]}}`)
 		if got := h.way().String(); got != why {

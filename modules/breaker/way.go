@@ -1,6 +1,10 @@
 package breaker
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+)
 
 // The ways that requests take to an upstream. They label the metric of sends.
 const (
@@ -28,10 +32,21 @@ func (h *Handler) way() way {
 		return way{Way: leanWay}
 	}
 	w := way{Way: stockWay, Why: (*h.leanNot.Load()).Error()}
-	if t, ok := h.proxy.Transport.(*Transport); ok && t.direct != nil {
+	if t, ok := h.proxy.Transport.(*Transport); ok && t.direct != nil && !h.hasSockets() {
 		w.Way = directWay
 	}
 	return w
+}
+
+// hasSockets says whether an upstream is a Unix socket. Its path stands where
+// the host of a request would, which the direct way does not send.
+func (h *Handler) hasSockets() bool {
+	for dial := range h.byDial {
+		if network, _, _, err := caddy.SplitNetworkAddress(dial); err == nil && caddy.IsUnixNetwork(network) {
+			return true
+		}
+	}
+	return false
 }
 
 // joinHandler lists h with its circuits, for operators.
