@@ -183,6 +183,11 @@ durability: ## the long form of the spool's tests: kills, power losses, full dis
 cache-suite: ## run the public suite of HTTP caches: CACHE_TESTS=CHECKOUT, or the edition that is a package
 	CACHE_TESTS="$$(.tools/cache-tests.sh)" go test -count=1 -v -run TestPublicSuite ./modules/cache
 
+.PHONY: unleash
+unleash: ## run the flag source against a real server of Unleash with PostgreSQL; UNLEASH_SERVER=DIR for one that is installed
+	@.tools/need.sh npm=npm pg_ctlcluster=postgresql
+	UNLEASH_SERVER="$$(.tools/unleash.sh)" go test -count=1 -v -run TestRealServer ./modules/flags/unleash
+
 .PHONY: soak
 soak: build ## the long form of jwt's tests: an outage of ten minutes, a flood of one, a thousand reloads, fuzzing for SOAKFUZZ (5m) a target
 	SALLYPORT_SOAK=1 SALLYPORT=$(CURDIR)/$(BINARY) go test -count=1 -v -timeout 60m ./modules/jwtauth/... | \

@@ -158,6 +158,27 @@ func TestCoresServeTheirRoomOnly(t *testing.T) {
 	}
 }
 
+// lone are the SDKs of vendors, each with the package that alone may import it.
+var lone = map[string]string{
+	"github.com/Unleash/unleash-go-sdk/": "modules/flags/unleash",
+}
+
+func TestSDKsComeWithTheirPackageOnly(t *testing.T) {
+	for _, p := range list(t) {
+		path := strings.TrimPrefix(p.ImportPath, ours)
+		_, lvl := room(p.ImportPath)
+		for sdk, home := range lone {
+			carries := slices.ContainsFunc(p.Deps, func(dep string) bool { return strings.HasPrefix(dep, sdk) })
+			if carries && path != home && lvl < level["modules/standard"] {
+				t.Errorf("%s carries %s: a build without %s would, too", path, sdk, home)
+			}
+			if !carries && path == home {
+				t.Errorf("%s does not carry %s", path, sdk)
+			}
+		}
+	}
+}
+
 // The page that newcomers read first must not lag behind the house.
 func TestArchitecturePageNamesEveryRoom(t *testing.T) {
 	page, err := os.ReadFile("../docs/architecture.md")

@@ -18,6 +18,7 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/ofrep"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/redis"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/rollout"
+	_ "github.com/sallyport-gateway/sallyport/modules/flags/unleash"
 	_ "github.com/sallyport-gateway/sallyport/modules/handover"
 	_ "github.com/sallyport-gateway/sallyport/modules/health"
 	_ "github.com/sallyport-gateway/sallyport/modules/jwtauth"
