@@ -161,6 +161,7 @@ func TestCoresServeTheirRoomOnly(t *testing.T) {
 // lone are the SDKs of vendors, each with the package that alone may import it.
 var lone = map[string]string{
 	"github.com/Unleash/unleash-go-sdk/": "modules/flags/unleash",
+	"github.com/launchdarkly/":           "modules/flags/launchdarkly",
 }
 
 func TestSDKsComeWithTheirPackageOnly(t *testing.T) {

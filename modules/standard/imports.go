@@ -15,6 +15,7 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/cache"
 	_ "github.com/sallyport-gateway/sallyport/modules/certificate"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags"
+	_ "github.com/sallyport-gateway/sallyport/modules/flags/launchdarkly"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/ofrep"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/redis"
 	_ "github.com/sallyport-gateway/sallyport/modules/flags/rollout"
