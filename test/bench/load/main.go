@@ -28,6 +28,8 @@ type options struct {
 	json     string
 	markdown string
 	plot     string
+	profiles string
+	beside   string
 }
 
 func main() {
@@ -38,6 +40,8 @@ func main() {
 	flag.StringVar(&o.json, "json", "", "write everything to this file")
 	flag.StringVar(&o.markdown, "markdown", "", "write the tables between the markers in this file")
 	flag.StringVar(&o.plot, "plot", "", "draw the medians into this SVG file, and the curves into another beside it")
+	flag.StringVar(&o.profiles, "profiles", "", "write a CPU profile of the gateway in each scenario into this directory")
+	flag.StringVar(&o.beside, "beside", "", "another build of the gateway, which takes turns with the first in every scenario")
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: load [flags] BINARY")
 		flag.PrintDefaults()
@@ -98,6 +102,11 @@ func run(o options) error {
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
 	}
+	if o.beside != "" {
+		if o.beside, err = filepath.Abs(o.beside); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintln(os.Stderr, "setting the stage")
 	s, err := newStage(dir, o.binary)
 	if err != nil {
@@ -108,6 +117,7 @@ func run(o options) error {
 	var failed error
 	for _, sc := range s.scenarios() {
 		if o.wants(sc.letter) {
+			sc.contestants = beside(sc.contestants, o.beside)
 			results, err := s.play(sc, o)
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", sc.letter, err))
@@ -133,6 +143,18 @@ func run(o options) error {
 	}
 	fmt.Print(all.text())
 	return errors.Join(failed, writeJSON(o.json, all), all.writeMarkdown(o.markdown), writePlot(o.plot, all.Results), writeCurves(o.plot, all.Points))
+}
+
+// beside puts another build of the gateway next to each that is one.
+func beside(all []contestant, binary string) (both []contestant) {
+	for _, c := range all {
+		both = append(both, c)
+		if binary != "" && c.kind == "sallyport" {
+			c.name, c.binary = c.name+", "+filepath.Base(binary), binary
+			both = append(both, c)
+		}
+	}
+	return both
 }
 
 func (o options) wants(letter string) bool {
@@ -230,6 +252,11 @@ func (s *set) play(sc scenario, o options) ([]result, error) {
 				return nil, fmt.Errorf("%s: %w", c.name, err)
 			}
 			results[i].Runs = append(results[i].Runs, shot)
+		}
+	}
+	for i, c := range sc.contestants {
+		if err := s.profile(actors[i], c, sc, o.profiles); err != nil {
+			return nil, fmt.Errorf("%s: profile: %w", c.name, err)
 		}
 	}
 	return results, nil

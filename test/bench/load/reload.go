@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -44,9 +42,7 @@ func (s *set) reload(a *actor, c contestant, sc scenario, rate float64, o option
 	if err != nil {
 		return nil, fmt.Errorf("adapt: %w", err)
 	}
-	admin := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", a.admin)
-	}}}
+	admin := a.control()
 	defer admin.CloseIdleConnections()
 	requests, err := asked(sc, c.path)
 	if err != nil {

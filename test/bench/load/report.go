@@ -24,14 +24,19 @@ func (r result) cpu() (low, middle, high float64) {
 	return all[0].CPU, all[len(all)/2].CPU, all[len(all)-1].CPU
 }
 
-// reference is stock Caddy as a bare proxy in the same scenario, measured under
-// the same load in the same minutes: as shipped, or at Sallyport's GOGC.
-func reference(all []result, scenario string, lean bool) float64 {
-	i := slices.IndexFunc(all, func(r result) bool {
-		return r.Scenario == scenario && strings.HasPrefix(r.Who, "stock Caddy") && strings.Contains(r.Who, "GOGC=400") == lean
+// to returns the median of what r costs in units of stock Caddy as a bare proxy,
+// as shipped or at Sallyport's GOGC, in the same round: the machine's pace
+// changes from minute to minute, and less within a round.
+func (r result) to(all []result, lean bool) float64 {
+	i := slices.IndexFunc(all, func(o result) bool {
+		return o.Scenario == r.Scenario && strings.HasPrefix(o.Who, "stock Caddy") && strings.Contains(o.Who, "GOGC=400") == lean
 	})
-	_, middle, _ := all[i].cpu()
-	return middle
+	ratios := make([]float64, len(r.Runs))
+	for round, s := range r.Runs {
+		ratios[round] = s.CPU / all[i].Runs[round].CPU
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2]
 }
 
 func table(all []result) string {
@@ -44,7 +49,7 @@ func table(all []result) string {
 			allocs = fmt.Sprintf("%.0f", last.Allocs)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %.1f µs | %.1f–%.1f | %.2f | %.2f | %s | %.0f | %d MiB |\n", r.Scenario, r.What, r.Who, middle, low, high,
-			middle/reference(all, r.Scenario, false), middle/reference(all, r.Scenario, true), allocs, last.Rate, last.Memory>>20)
+			r.to(all, false), r.to(all, true), allocs, last.Rate, last.Memory>>20)
 	}
 	return b.String()
 }

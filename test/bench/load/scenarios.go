@@ -27,6 +27,7 @@ type contestant struct {
 	global string // what stands in the global options
 	gogc   string // GOGC; empty: the program's own choice
 	path   string // what is asked for; empty: /
+	binary string // another build of the gateway; empty: the one that is measured
 }
 
 const (

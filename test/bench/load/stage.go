@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -185,7 +186,7 @@ func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 		global, binary := "admin unix/"+admin+"\npersist_config off\nauto_https disable_redirects\n"+c.global, s.caddy
 		servers := "\tprotocols h1 h2 h2c\n"
 		if c.kind == "sallyport" { // as the shipped configurations have it
-			servers, binary = servers+"\tlistener_wrappers {\n\t\thandover\n"+"\t}\n", s.binary
+			servers, binary = servers+"\tlistener_wrappers {\n\t\thandover\n"+"\t}\n", cmp.Or(c.binary, s.binary)
 		}
 		global += fmt.Sprintf("servers :%d {\n%s}\n", n, servers)
 		scheme, site := "http", c.config
