@@ -12,6 +12,22 @@ import (
 	"github.com/caddyserver/caddy/v2"
 )
 
+var whole = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
+
+// Referenced resolves a secret that is not to be written out: the whole of
+// reference is `{env.NAME}` or `{file.PATH}`, which are suggested by name and
+// path where it is not.
+func Referenced(reference, name, path string) (string, error) {
+	if !whole.MatchString(reference) {
+		why := "it would be shown with the configuration"
+		if reference == "" {
+			why = "it is missing"
+		}
+		return "", fmt.Errorf("%s; write it as {env.%s} or {file.%s}", why, name, path)
+	}
+	return Resolve(reference)
+}
+
 var wholeEnv = regexp.MustCompile(`^\{env\.([A-Za-z_][A-Za-z0-9_]*)\}$`)
 
 // Resolve returns the value that reference stands for, without a trailing

@@ -50,3 +50,18 @@ func TestResolve(t *testing.T) {
 		})
 	}
 }
+
+func TestReferenced(t *testing.T) {
+	t.Setenv("SECRET_SET", "from-env")
+	for _, written := range []string{"hunter2", "", "Bearer {env.SECRET_SET}", "{env.SECRET_SET}x", "{env.A}{env.B}", "{http.vars.x}"} {
+		if got, err := Referenced(written, "TOKEN", "/run/secrets/token"); err == nil || !strings.HasSuffix(err.Error(), "write it as {env.TOKEN} or {file./run/secrets/token}") {
+			t.Errorf("Referenced(%q) = %q, %v", written, got, err)
+		}
+	}
+	if got, err := Referenced("{env.SECRET_SET}", "TOKEN", "/x"); got != "from-env" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if _, err := Referenced("{env.SECRET_UNSET}", "TOKEN", "/x"); err == nil || !strings.Contains(err.Error(), "SECRET_UNSET is empty") {
+		t.Errorf("unset: %v", err)
+	}
+}

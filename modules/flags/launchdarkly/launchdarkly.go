@@ -4,7 +4,6 @@ package launchdarkly
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -49,10 +48,7 @@ const defaultStream = "https://stream.launchdarkly.com"
 
 // Provision reads the settings. It connects to nothing.
 func (s *Source) Provision(caddy.Context) error {
-	if !strings.HasPrefix(s.SDKKey, "{env.") && !strings.HasPrefix(s.SDKKey, "{file.") || !strings.HasSuffix(s.SDKKey, "}") {
-		return errors.New("flags source launchdarkly: the SDK key is written as {env.LAUNCHDARKLY_SDK_KEY} or {file./run/secrets/launchdarkly}, for a configuration can be read")
-	}
-	if _, err := secret.Resolve(s.SDKKey); err != nil {
+	if _, err := secret.Referenced(s.SDKKey, "LAUNCHDARKLY_SDK_KEY", "/run/secrets/launchdarkly"); err != nil {
 		return fmt.Errorf("flags source launchdarkly: SDK key: %w", err)
 	}
 	s.Stream = cmp.Or(s.Stream, defaultStream)

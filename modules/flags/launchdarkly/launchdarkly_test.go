@@ -293,8 +293,8 @@ func TestChangesAreTold(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Setenv("LD_KEY", theKey)
 	for source, want := range map[string]string{
-		`{"source":"launchdarkly"}`:                                                                    "the SDK key is written as {env.",
-		`{"source":"launchdarkly","sdk_key":"` + theKey + `"}`:                                         "the SDK key is written as {env.",
+		`{"source":"launchdarkly"}`:                                                                    "SDK key: it is missing; write it as {env.",
+		`{"source":"launchdarkly","sdk_key":"` + theKey + `"}`:                                         "SDK key: it would be shown with the configuration; write it as {env.",
 		`{"source":"launchdarkly","sdk_key":"{env.NO_SUCH_ONE}"}`:                                      "NO_SUCH_ONE",
 		`{"source":"launchdarkly","sdk_key":"{env.LD_KEY}","stream":"relay:8030"}`:                     "got 'relay:8030'",
 		`{"source":"launchdarkly","sdk_key":"{env.LD_KEY}","stream":"https://u:` + theKey + `@relay"}`: "got '…@relay'",

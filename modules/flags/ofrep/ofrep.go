@@ -65,8 +65,10 @@ func (s *Source) Provision(caddy.Context) error {
 	if s.Timeout < 0 || s.TTL < 0 {
 		return errors.New("flags source ofrep: timeout and ttl are not negative")
 	}
-	if _, err := secret.Resolve(s.Token); err != nil {
-		return fmt.Errorf("flags source ofrep: token: %w", err)
+	if s.Token != "" {
+		if _, err := secret.Referenced(s.Token, "FLAGS_TOKEN", "/run/secrets/flags"); err != nil {
+			return fmt.Errorf("flags source ofrep: token: %w", err)
+		}
 	}
 	key := fmt.Sprint(s.URL, " ", s.Token, " ", s.Timeout, " ", s.TTL)
 	held, _, err := memories.LoadOrNew(key, func() (caddy.Destructor, error) {

@@ -58,10 +58,7 @@ var clients = caddy.NewUsagePool()
 // leastRefresh keeps a slip of the pen from flooding the server.
 const leastRefresh = 100 * time.Millisecond
 
-var (
-	reference = regexp.MustCompile(`^\{(env|file)\.[^{}]+\}$`)
-	word      = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,100}$`)
-)
+var word = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,100}$`)
 
 // Provision reads the settings. It connects to nothing.
 func (s *Source) Provision(caddy.Context) error {
@@ -87,10 +84,7 @@ func (s *Source) Provision(caddy.Context) error {
 	if s.Token == "" {
 		return nil
 	}
-	if !reference.MatchString(s.Token) {
-		return errors.New("flags source unleash: the token would be shown with the configuration; write it as {env.UNLEASH_TOKEN} or {file./run/secrets/unleash}")
-	}
-	if _, err := secret.Resolve(s.Token); err != nil {
+	if _, err := secret.Referenced(s.Token, "UNLEASH_TOKEN", "/run/secrets/unleash"); err != nil {
 		return fmt.Errorf("flags source unleash: token: %w", err)
 	}
 	return nil

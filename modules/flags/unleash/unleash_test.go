@@ -298,7 +298,7 @@ func TestRefused(t *testing.T) {
 	for from, want := range map[string]string{
 		source(""): "the url is such as https://unleash.example.com/api, got ''",
 		source("https://u:p@unleash.example.com/api"):                                    "a secret in the url would be shown",
-		source(url, "token", "s3cret"):                                                   "the token would be shown with the configuration",
+		source(url, "token", "s3cret"):                                                   "token: it would be shown with the configuration",
 		source(url, "token", "{env.NO_SUCH_ONE}"):                                        "NO_SUCH_ONE",
 		source(url, "project", "a&b"):                                                    "project is of letters",
 		fmt.Sprintf(`{"source":"unleash","url":%q,"refresh":%d}`, url, time.Millisecond): "refresh is 100ms or more, got 1ms",
