@@ -17,6 +17,7 @@ const crossingKey = "sallyport.crossing"
 // request's goroutine.
 type crossing struct {
 	h      *Handler
+	began  time.Time
 	card   *exchange.Exchange
 	client uint8
 

@@ -10,10 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/sallyport-gateway/sallyport/modules/breaker/wire"
 )
 
 // forwarding is a crossing in the lean way. What the request needs on its way
@@ -26,7 +27,8 @@ type forwarding struct {
 	out  http.Request // what is sent
 	url  url.URL
 	body uploaded
-	told told // what the placeholders say
+	told told      // what the placeholders say
+	room wire.Room // of the first attempt's answer
 
 	own  [4][1]string // values of the fields that every proxied request gets
 	via  [1]string
@@ -36,7 +38,10 @@ type forwarding struct {
 // forward does what reverse_proxy's ServeHTTP does for a request that prepare
 // has accepted.
 func (f *forwarding) forward() (err error) {
-	began := time.Now()
+	began := f.began
+	if f.h.Concurrency != nil {
+		began = time.Now() // it may have waited for a place
+	}
 	f.now = began
 	defer func() {
 		end := f.ended()
@@ -128,7 +133,11 @@ func (f *forwarding) send(now time.Time) (*http.Response, error) {
 	x.stopped = ""
 	try := x.begin(&f.out, now)
 	sentLean.Inc()
-	res, err := f.l.direct.Send(&f.out, f)
+	aside := wire.Aside{Hear: f, Now: now, Patient: x.clock.timer == nil}
+	if x.tries == 1 {
+		aside.Room = &f.room
+	}
+	res, err := f.l.direct.Send(&f.out, aside)
 	if err == nil && !x.clock.reached() {
 		_ = res.Body.Close() // nobody waits for it any more
 		err = errDeadline
@@ -204,9 +213,8 @@ func statusError(err error) error {
 // accepts says whether r may be forwarded lean, and gets it ready.
 func (f *forwarding) accepts(w http.ResponseWriter, r *http.Request) bool {
 	ctx := r.Context()
-	repl, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	vars, found := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
-	if !ok || !found || !f.plain(r, vars) {
+	vars, ok := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	if !ok || !f.plain(r, vars) {
 		return false
 	}
 	f.w = w
@@ -214,7 +222,7 @@ func (f *forwarding) accepts(w http.ResponseWriter, r *http.Request) bool {
 		f.letGo()
 		return false
 	}
-	f.told.follow(repl, vars)
+	f.told.follow(f.card)
 	return true
 }
 

@@ -107,7 +107,7 @@ func TestWhatForwardingAllocates(t *testing.T) {
 }
 
 // mostAllocations of a small request forwarded lean, the codec's included.
-const mostAllocations = 25
+const mostAllocations = 8
 
 // idle forwards nothing: what is left is the preparation of the request.
 type idle struct{}

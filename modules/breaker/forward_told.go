@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
+	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // told is what reverse_proxy's placeholders say of a request. They are asked
@@ -20,24 +20,11 @@ type told struct {
 	before                   *told // of an earlier proxy on the same request
 }
 
-const toldKey = "sallyport.forwarded"
-
 // follow makes t what the placeholders of the request say.
-func (t *told) follow(repl *caddy.Replacer, vars map[string]any) {
-	if of, ok := vars[toldKey].(*current); ok {
-		t.before, of.told = of.told, t
-		return
-	}
-	of := &current{t}
-	vars[toldKey] = of
-	repl.Map(of.placeholder)
+func (t *told) follow(card *exchange.Exchange) {
+	t.before, _ = card.Proxied.(*told)
+	card.Proxied = t
 }
-
-// current is the proxy that had the request last.
-type current struct{ *told }
-
-// String keeps it out of what prints request variables.
-func (*current) String() string { return "" }
 
 // choose notes the upstream of the next attempt.
 func (t *told) choose(h *hop) {
@@ -52,10 +39,10 @@ func (t *told) answer(res *http.Response, took time.Duration) {
 
 const toldPrefix = "http.reverse_proxy."
 
-// placeholder implements caddy.ReplacerFunc.
-func (of *current) placeholder(key string) (any, bool) {
+// Placeholder implements exchange.Proxied.
+func (t *told) Placeholder(key string) (any, bool) {
 	name, ours := strings.CutPrefix(key, toldPrefix)
-	for t := of.told; ours && t != nil; t = t.before {
+	for ; ours && t != nil; t = t.before {
 		if v, ok := t.value(name); ok {
 			return v, true
 		}

@@ -33,7 +33,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	card := exchange.Of(r)
 	x := h.crossing()
-	x.h, x.card, x.client = h, card, bucketOf(r, card)
+	x.h, x.began, x.card, x.client = h, now, card, bucketOf(r, card)
 	h.route.purse.earn(h.RetryBudget)
 	if allowed, byCaller, bounded := h.allowed(r); bounded {
 		if allowed <= 0 {

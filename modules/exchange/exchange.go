@@ -71,6 +71,10 @@ type Exchange struct {
 	// has seen the request.
 	Flags Flags
 
+	// Proxied answers for the placeholders of reverse_proxy where something else
+	// has forwarded the request in its place; nil: nothing has.
+	Proxied Proxied
+
 	// Notes are further decisions, such as the state of a circuit.
 	Notes []Note
 
@@ -159,6 +163,11 @@ type Stale interface {
 type Flags interface {
 	// Variant is empty for a flag of which nothing is known.
 	Variant(flag string) string
+}
+
+// Proxied answers for placeholders.
+type Proxied interface {
+	Placeholder(key string) (value any, ok bool)
 }
 
 // Note is one decision about the request, for spans and logs.

@@ -5,6 +5,9 @@ import "strings"
 func (x *Exchange) placeholder(key string) (any, bool) {
 	name, ours := strings.CutPrefix(key, "sallyport.")
 	if !ours {
+		if x.Proxied != nil {
+			return x.Proxied.Placeholder(key)
+		}
 		return nil, false
 	}
 	switch name {

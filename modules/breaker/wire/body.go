@@ -76,7 +76,7 @@ func (b *body) finish(whole bool) {
 		return
 	}
 	b.c = nil
-	if c.stop() && whole && b.keep && c.br.Buffered() == 0 && b.up.over() {
+	if c.pool.unwatch(c) && whole && b.keep && c.br.Buffered() == 0 && b.up.over() {
 		c.pool.put(c)
 		return
 	}

@@ -22,16 +22,16 @@ type call struct {
 	c     *conn
 	req   *http.Request
 	ctx   context.Context
-	hear  Hearer  // nil where nobody wants to hear
-	up    *upload // nil where the request has no body
-	late  atomic.Bool
-	again bool // do failed, and the request may be sent once more
+	hear  Hearer // nil where nobody wants to hear
+	room  *Room
+	up    *upload    // nil where the request has no body
+	timer *headTimer // nil where the head of the answer may take its time
+	again bool       // do failed, and the request may be sent once more
 }
 
 // do sends the request and reads the head of its answer.
 func (k *call) do() (*http.Response, error) {
 	c := k.c
-	c.stop = context.AfterFunc(k.ctx, c.abort)
 	zipped := !k.t.base.DisableCompression && k.req.Header.Get("Accept-Encoding") == "" &&
 		k.req.Header.Get("Range") == "" && k.req.Method != http.MethodHead
 	c.writeHead(k.req, zipped)
@@ -39,8 +39,8 @@ func (k *call) do() (*http.Response, error) {
 		return nil, k.failed(broken(err))
 	}
 	if d := k.t.base.ResponseHeaderTimeout; d > 0 {
-		timer := k.watch(d)
-		defer timer.stop()
+		k.timer = k.watch(d)
+		defer k.timer.stop()
 	}
 	k.send()
 	c.limit = k.t.head
@@ -76,7 +76,7 @@ func (k *call) send() {
 // that fails so is not tried again: the upstream does not like the request.
 func (k *call) failed(err error) error {
 	c := k.c
-	stopped := c.stop()
+	stopped := c.pool.unwatch(c)
 	_ = c.Close()
 	if k.up == nil {
 		closeBody(k.req)
@@ -89,7 +89,7 @@ func (k *call) failed(err error) error {
 	case !stopped && k.ctx.Err() != nil:
 		k.again = false
 		return context.Cause(k.ctx)
-	case k.late.Load():
+	case k.timer != nil && k.timer.late.Load():
 		k.again = false
 		return timeout{}
 	case k.up != nil && k.up.unread:
@@ -119,7 +119,8 @@ func replayable(req *http.Request) bool {
 // soon as there is nothing left on it.
 func (k *call) answer(res *http.Response, zipped bool) *http.Response {
 	c := k.c
-	b := &body{ReadCloser: res.Body, ctx: k.ctx, c: c, up: k.up, keep: !res.Close && !k.req.Close}
+	b := &k.room.body
+	b.ReadCloser, b.ctx, b.c, b.up, b.keep = res.Body, k.ctx, c, k.up, !res.Close && !k.req.Close
 	if k.req.Method == http.MethodHead || res.ContentLength == 0 {
 		b.finish(true)
 		return res
@@ -139,7 +140,7 @@ func (k *call) answer(res *http.Response, zipped bool) *http.Response {
 func (c *conn) readHead(k *call) (*http.Response, error) {
 	for {
 		var err error
-		res := ordinary(c.br, k.req)
+		res := ordinary(c.br, k.req, k.room)
 		if res == nil {
 			res, err = http.ReadResponse(c.br, k.req)
 		}
@@ -172,17 +173,18 @@ type headTimer struct {
 	mu    sync.Mutex
 	timer *time.Timer
 	over  bool
+	late  atomic.Bool
 }
 
 func (k *call) watch(d time.Duration) *headTimer {
-	h := new(headTimer)
+	h, abort := new(headTimer), k.c.abort
 	begin := func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if !h.over {
 			h.timer = time.AfterFunc(d, func() {
-				k.late.Store(true)
-				k.c.abort()
+				h.late.Store(true)
+				abort()
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"net"
 	"syscall"
@@ -30,8 +31,13 @@ type conn struct {
 	since  time.Time // when it became idle
 
 	abort func()      // closes it
-	stop  func() bool // calls abort off
-	names []string    // scratch for the order of fields
+	stop  func() bool // calls abort off; nil where nothing would call it
+	// ctx and at are the pool's: see watchLater.
+	ctx   context.Context
+	at    int // place among the fresh
+	round uint
+	names []string // scratch for the order of fields
+	call  call     // the request that is on it
 
 	raw  syscall.RawConn
 	look func(fd uintptr) bool
@@ -39,7 +45,7 @@ type conn struct {
 }
 
 func newConn(n net.Conn, pool *Pool, at spot, in, out int) *conn {
-	c := &conn{Conn: n, pool: pool, spot: at, limit: -1}
+	c := &conn{Conn: n, pool: pool, spot: at, limit: -1, at: -1}
 	c.br, c.bw = bufio.NewReaderSize(c, in), bufio.NewWriterSize(c, out)
 	c.abort = func() { _ = n.Close() }
 	if s, ok := n.(syscall.Conn); ok {

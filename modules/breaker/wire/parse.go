@@ -15,7 +15,7 @@ import (
 // at hand, one field a line of printable ASCII, and one Content-Length. It makes
 // of it what http.ReadResponse would. Of anything else it takes nothing and
 // returns nil, so that what is malformed is http.ReadResponse's to say.
-func ordinary(br *bufio.Reader, req *http.Request) *http.Response {
+func ordinary(br *bufio.Reader, req *http.Request, room *Room) *http.Response {
 	if req.Method == http.MethodHead {
 		return nil
 	}
@@ -34,22 +34,28 @@ func ordinary(br *bufio.Reader, req *http.Request) *http.Response {
 	if !ok || code < 200 || code == http.StatusNoContent || code == http.StatusNotModified || !printable(status) {
 		return nil
 	}
-	header, length := fieldsOf(fields)
+	header, length := fieldsOf(fields, room.values[:])
 	if length < 0 {
 		return nil
 	}
 	_, _ = br.Discard(end + 4)
-	a := &struct {
-		http.Response
-		sized
-	}{http.Response{
+	room.answer = http.Response{
 		Status: status, StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: http.NoBody, ContentLength: length, Request: req,
-	}, sized{br, length}}
-	if length > 0 {
-		a.Body = &a.sized
 	}
-	return &a.Response
+	if length > 0 {
+		room.sized = sized{br, length}
+		room.answer.Body = &room.sized
+	}
+	return &room.answer
+}
+
+// Room is where an answer of the ordinary kind lies, and what it is read with.
+type Room struct {
+	answer http.Response
+	sized  sized
+	body   body
+	values [16]string // of the fields
 }
 
 // codeOf is the status code at the start of a status, zero where there is none.
@@ -69,10 +75,12 @@ func codeOf(status string) int {
 
 // fieldsOf reads the lines of a head. The length is negative where any of them
 // says more than a field does.
-func fieldsOf(lines string) (header http.Header, length int64) {
+func fieldsOf(lines string, values []string) (header http.Header, length int64) {
 	n := strings.Count(lines, "\n") + 1
 	header, length = make(http.Header, n), -1
-	values := make([]string, n)
+	if n > len(values) {
+		values = make([]string, n)
+	}
 	for lines != "" {
 		var line string
 		line, lines, _ = strings.Cut(lines, "\r\n")

@@ -25,7 +25,7 @@ func parsed(t *testing.T, answer, method string) bool {
 	br := bufio.NewReader(strings.NewReader(answer))
 	_, _ = br.Peek(1)
 	before := br.Buffered()
-	res := ordinary(br, req)
+	res := ordinary(br, req, new(Room))
 	if res == nil {
 		if br.Buffered() != before {
 			t.Errorf("%q: not read, but some of it is taken", answer)

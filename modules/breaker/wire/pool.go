@@ -21,6 +21,9 @@ type Pool struct {
 	idle   map[spot][]*conn // the one used last at the end
 	timer  *time.Timer      // nil while nothing is idle
 	closed bool
+	fresh  []*conn     // with a request whose context nobody watches yet
+	round  uint        // counts the looks at fresh
+	rounds *time.Timer // nil while nothing is fresh
 	config *tls.Config // the last that adopt has numbered
 	number int
 
@@ -40,13 +43,13 @@ func NewPool(perHost int, ttl time.Duration) *Pool {
 }
 
 // take returns the connection that was used last, if there is one fit for use.
-func (p *Pool) take(at spot) *conn {
+func (p *Pool) take(at spot, now time.Time) *conn {
 	for {
 		c := p.pop(at)
 		if c == nil {
 			return nil
 		}
-		if p.fit(c, time.Now()) {
+		if p.fit(c, now) {
 			c.reused = true
 			return c
 		}
@@ -72,7 +75,7 @@ func (p *Pool) fit(c *conn, now time.Time) bool {
 }
 
 func (p *Pool) put(c *conn) {
-	c.since, c.uploaded, c.stop = time.Now(), nil, nil
+	c.since, c.uploaded, c.call = time.Now(), nil, call{}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.idle[c.spot]

@@ -155,9 +155,23 @@ func untraced(ctx context.Context) bool {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(req.Context())
 	if trace == nil || trace.Got1xxResponse == nil {
-		return t.Send(req, nil)
+		return t.Send(req, Aside{})
 	}
-	return t.Send(req, traced{trace})
+	return t.Send(req, Aside{Hear: traced{trace}})
+}
+
+// Aside is what the caller of Send knows, wants or has besides the request.
+type Aside struct {
+	// Hear hears of informational answers; nil: nobody does.
+	Hear Hearer
+	// Now is the present; zero: the clock is asked.
+	Now time.Time
+	// Room is where the answer may lie; nil: room is made. It serves one answer.
+	Room *Room
+	// Patient says that a request whose caller leaves in its first moments may
+	// end a few milliseconds later. Most are over by then, and need not be told
+	// when their context ends.
+	Patient bool
 }
 
 // Hearer hears of informational answers. An error ends the request.
@@ -182,42 +196,54 @@ func tracedBy(req *http.Request, hear Hearer) *http.Request {
 	}))
 }
 
-// Send is RoundTrip for requests that Fits accepts. It looks for no trace:
-// informational answers go to hear, if there is one.
-func (t *Transport) Send(req *http.Request, hear Hearer) (*http.Response, error) {
+// Send is RoundTrip for requests that Fits accepts. It looks for no trace.
+func (t *Transport) Send(req *http.Request, aside Aside) (*http.Response, error) {
 	ctx := req.Context()
+	if aside.Now.IsZero() {
+		aside.Now = time.Now()
+	}
+	if aside.Room == nil {
+		aside.Room = new(Room)
+	}
 	for {
 		if ctx.Err() != nil {
 			closeBody(req)
 			return nil, context.Cause(ctx)
 		}
-		c, err := t.connection(ctx, req)
+		c, err := t.connection(ctx, req, aside.Now)
 		if err == errSpeaks {
 			t.pool.heard(req.URL.Host, false)
-			return t.base.RoundTrip(tracedBy(req, hear))
+			return t.base.RoundTrip(tracedBy(req, aside.Hear))
 		}
 		if err != nil {
 			closeBody(req)
 			return nil, err
 		}
-		call := call{t: t, c: c, req: req, ctx: ctx, hear: hear}
-		res, err := call.do()
-		if err == nil {
-			return res, nil
+		k := &c.call
+		*k = call{t: t, c: c, req: req, ctx: ctx, hear: aside.Hear, room: aside.Room}
+		if aside.Patient {
+			t.pool.watchLater(c, ctx)
+		} else {
+			c.stop = context.AfterFunc(ctx, c.abort)
 		}
-		if !call.again {
+		res, err := k.do()
+		if err == nil {
+			return res, nil // the connection, and k in it, may be another's by now
+		}
+		if !k.again {
 			return nil, err
 		}
+		aside.Now = time.Now()
 	}
 }
 
 // connection returns an idle connection that is fit for use, or a new one.
-func (t *Transport) connection(ctx context.Context, req *http.Request) (*conn, error) {
+func (t *Transport) connection(ctx context.Context, req *http.Request, now time.Time) (*conn, error) {
 	at, port := spot{host: req.URL.Host}, "80"
 	if req.URL.Scheme == "https" {
 		at.tls, port = t.tls, "443"
 	}
-	if c := t.pool.take(at); c != nil {
+	if c := t.pool.take(at, now); c != nil {
 		return c, nil
 	}
 	addr := at.host
