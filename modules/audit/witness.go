@@ -27,6 +27,7 @@ type witness struct {
 	// told says that the event has been written; silent that what the chain
 	// answers is not passed on, for it could not be put on record.
 	told, silent bool
+	hijacked     bool
 	h            *Handler
 	r            *http.Request
 }
@@ -147,8 +148,13 @@ func (w *witness) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if w.silent {
 		return nil, nil, errors.New("the answer could not be put on record")
 	}
-	return http.NewResponseController(w.ResponseWriter).Hijack()
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	w.hijacked = w.hijacked || err == nil
+	return conn, rw, err
 }
+
+// Begun says whether an answer has begun.
+func (w *witness) Begun() bool { return w.status != 0 || w.hijacked }
 
 // String keeps the witness out of anything that prints request variables.
 func (*witness) String() string { return "" }

@@ -76,6 +76,7 @@ type Handler struct {
 	guarded  guarded
 	maxBytes int
 	dpop     *prover
+	said     map[string]string // by code of the answer, the challenges that are always the same
 }
 
 // CaddyModule returns the Caddy module information.
@@ -117,6 +118,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.asked = i
 	}
+	h.rehearse()
 	for _, f := range h.Forward {
 		h.guarded = append(h.guarded, f.Header)
 	}

@@ -83,9 +83,8 @@ func (f *failure) answer() answer {
 
 // reason is the word for metrics and observers.
 func (f *failure) reason() string {
-	var e *token.Error
-	switch {
-	case errors.As(f.err, &e):
+	switch e, told := errors.AsType[*token.Error](f.err); {
+	case told:
 		return e.Reason
 	case f.err == errMissing:
 		return "missing"
@@ -119,38 +118,52 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f failure) erro
 		issuer = f.issuer.name
 	}
 	verifications.WithLabelValues(issuer, "refused", reason).Inc()
-	ref := &reject.Refusal{
-		Room: "jwt", Kind: exchange.AuthRefused,
-		Status: a.status, Code: a.code, Title: a.title, Hint: a.hint,
-		Attrs: []slog.Attr{slog.String("reason", reason), slog.String("issuer", issuer)},
-		Err:   f.err,
+	ref := &refusal{
+		Refusal: reject.Refusal{
+			Room: "jwt", Kind: exchange.AuthRefused,
+			Status: a.status, Code: a.code, Title: a.title, Hint: a.hint,
+			Err: f.err,
+		},
+		attrs: [...]slog.Attr{slog.String("reason", reason), slog.String("issuer", issuer)},
 	}
+	ref.Attrs = ref.attrs[:]
 	switch {
 	case a.status == http.StatusServiceUnavailable:
 		ref.RetryAfter = retryAfter
 	case a.code != answerDenied.code && a.code != answerOrigin.code:
-		ref.Challenges = h.challenges(&f, a)
+		ref.Challenges = h.challenges(ref.said[:0], &f, a)
 	}
 	if h.dpop.nonces != nil && (f.dpop || a.code == answerNonce.code) {
 		w.Header().Set("DPoP-Nonce", h.dpop.nonces.make(time.Now()))
 	}
 	if a.code == answerScope.code {
-		ref.Members = map[string]any{"required_scope": strings.Join(f.unmet.Scopes, " ")}
+		ref.Members = []reject.Member{{Name: "required_scope", Value: strings.Join(f.unmet.Scopes, " ")}}
 	}
 	if a.status == http.StatusBadRequest {
 		ref.GRPCCode = reject.GRPCUnauthenticated
 	}
-	return reject.Refuse(w, r, ref)
+	return reject.Refuse(w, r, &ref.Refusal)
+}
+
+// refusal is a refusal with what it points to: one allocation, for there may
+// be a flood of them.
+type refusal struct {
+	reject.Refusal
+	attrs [2]slog.Attr
+	said  [2]string
 }
 
 // challenges are the values of WWW-Authenticate (RFC 6750 section 3, RFC 9449
 // section 7.1). Without credentials there is no error to name, and with some
 // the scheme names it in which they were sent.
-func (h *Handler) challenges(f *failure, a answer) []string {
+func (h *Handler) challenges(list []string, f *failure, a answer) []string {
 	required := h.DPoP != nil && h.DPoP.Required
-	var list []string
 	if !required && !f.dpop {
-		list = append(list, h.challenge("Bearer", f, a))
+		said, known := h.said[a.code]
+		if !known {
+			said = h.challenge("Bearer", f, a)
+		}
+		list = append(list, said)
 	}
 	if h.DPoP != nil || f.dpop || a.code == answerBinding.code {
 		list = append(list, h.challenge("DPoP", f, a))
@@ -179,6 +192,14 @@ func (h *Handler) challenge(scheme string, f *failure, a answer) string {
 		parameter(&b, "resource_metadata", h.Resource.metadataURL())
 	}
 	return b.String()
+}
+
+// rehearse makes the challenges that are the same for every caller of the route.
+func (h *Handler) rehearse() {
+	h.said = make(map[string]string)
+	for _, a := range []answer{answerMissing, answerRequest, answerInvalid, answerExpired, answerProof, answerNonce, answerBinding} {
+		h.said[a.code] = h.challenge("Bearer", new(failure), a)
+	}
 }
 
 func parameter(b *strings.Builder, name, value string) {

@@ -73,7 +73,8 @@ func (a *ask) seconds() int64 {
 
 // refuse answers a request that at least one zone does not let pass.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) error {
-	var violated []string
+	no := new(refusal)
+	names := no.zones[:0]
 	var wait time.Duration
 	var worst *ask
 	for i := range asks {
@@ -84,7 +85,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) err
 		case a.wait <= 0 || a.zone.DryRun:
 			continue
 		}
-		violated = append(violated, a.zone.name)
+		names = append(names, a.zone.name)
 		if d := a.retryAfter(); d > wait {
 			wait, worst = d, a
 		}
@@ -92,7 +93,13 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) err
 	wait = h.jitter(wait)
 	h.announce(r, worst, wait)
 	setPushback(w.Header(), r, wait)
-	return reject.Refuse(w, r, &reject.Refusal{
+	no.members[0] = violated(names)
+	no.attrs = [...]slog.Attr{
+		slog.String("zone", worst.zone.name),
+		slog.Int64("limit", worst.rule.quota()),
+		slog.Duration("retry_after", wait),
+	}
+	no.Refusal = reject.Refusal{
 		Room:       "rate_limit",
 		Kind:       exchange.LimitRefused,
 		Status:     http.StatusTooManyRequests,
@@ -101,13 +108,23 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, asks []ask) err
 		Hint:       "This caller's quota is used up. Try again after the time in Retry-After.",
 		Type:       problemTypes + "quota-exceeded",
 		RetryAfter: wait,
-		Members:    map[string]any{"violated-policies": violated},
-		Attrs: []slog.Attr{
-			slog.String("zone", worst.zone.name),
-			slog.Int64("limit", worst.rule.quota()),
-			slog.Duration("retry_after", wait),
-		},
-	})
+		Members:    no.members[:],
+		Attrs:      no.attrs[:],
+	}
+	return reject.Refuse(w, r, &no.Refusal)
+}
+
+// refusal is a refusal with all that it points to: one allocation, for there
+// may be a flood of them.
+type refusal struct {
+	reject.Refusal
+	zones   [4]string
+	members [1]reject.Member
+	attrs   [3]slog.Attr
+}
+
+func violated(zones []string) reject.Member {
+	return reject.Member{Name: "violated-policies", Value: zones}
 }
 
 // undecided answers a request that nobody can decide about now. It is not the
@@ -122,7 +139,7 @@ func undecided(w http.ResponseWriter, r *http.Request, a *ask) error {
 		Hint:       "This is no fault of the caller. Try again after the time in Retry-After.",
 		Type:       problemTypes + "temporary-reduced-capacity",
 		RetryAfter: time.Second,
-		Members:    map[string]any{"violated-policies": []string{a.zone.name}},
+		Members:    []reject.Member{violated([]string{a.zone.name})},
 		Attrs:      []slog.Attr{slog.String("zone", a.zone.name)},
 	})
 }

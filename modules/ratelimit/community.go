@@ -103,6 +103,10 @@ func (h *Handler) announce(r *http.Request, a *ask, wait time.Duration) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set("http.rate_limit.exceeded.name", a.zone.name)
 	}
+	emit := h.events != nil && h.events.ShouldEmit("rate_limit_exceeded")
+	if !h.LogKey && !emit {
+		return
+	}
 	remote, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		remote = r.RemoteAddr
@@ -111,7 +115,7 @@ func (h *Handler) announce(r *http.Request, a *ask, wait time.Duration) {
 		h.logger.Info("rate limit exceeded", zap.String("zone", a.zone.name), zap.Duration("wait", wait),
 			zap.String("remote_ip", remote), zap.String("key", a.key))
 	}
-	if h.events != nil && h.events.ShouldEmit("rate_limit_exceeded") {
+	if emit {
 		h.events.Emit(h.ctx, "rate_limit_exceeded", map[string]any{"zone": a.zone.name, "wait": wait, "remote_ip": remote})
 	}
 }

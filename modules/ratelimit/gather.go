@@ -78,15 +78,13 @@ func parseCost(text string) (float64, bool) {
 
 func keyMissing(z *Zone) *reject.Refusal {
 	return &reject.Refusal{
-		Room:   "rate_limit",
-		Kind:   exchange.LimitRefused,
-		Status: http.StatusBadRequest,
-		Code:   "quota-key-missing",
-		Title:  "The caller cannot be counted",
-		Hint:   "The request lacks what this service counts callers by.",
-		Members: map[string]any{
-			"violated-policies": []string{z.name},
-		},
+		Room:    "rate_limit",
+		Kind:    exchange.LimitRefused,
+		Status:  http.StatusBadRequest,
+		Code:    "quota-key-missing",
+		Title:   "The caller cannot be counted",
+		Hint:    "The request lacks what this service counts callers by.",
+		Members: []reject.Member{violated([]string{z.name})},
 	}
 }
 

@@ -9,6 +9,13 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 )
 
+// Beginner is a response writer that knows whether an answer has begun. Problem
+// trusts the one that it is given, if it is such a one, and wraps it if not.
+type Beginner interface {
+	http.ResponseWriter
+	Begun() bool
+}
+
 // answer knows whether an answer has begun, after which no other can. Every
 // way to begin one needs a method here: http.ResponseController looks through
 // Unwrap for those that are missing.
@@ -16,6 +23,9 @@ type answer struct {
 	caddyhttp.ResponseWriterWrapper
 	begun bool
 }
+
+// Begun implements Beginner.
+func (a *answer) Begun() bool { return a.begun }
 
 func (a *answer) WriteHeader(status int) {
 	// 1xx answers but 101 are followed by the real one.

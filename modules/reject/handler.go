@@ -56,9 +56,13 @@ func (p *Problem) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	exchange.Of(r).Spoken = true
-	watched := &answer{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
-	err := next.ServeHTTP(watched, r)
-	if err == nil || watched.begun {
+	watched, knows := w.(Beginner)
+	if !knows {
+		a := &answer{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+		w, watched = a, a
+	}
+	err := next.ServeHTTP(w, r)
+	if err == nil || watched.Begun() {
 		return err
 	}
 	if tongueOf(r) == document && answered(r, err) {
@@ -73,6 +77,9 @@ func (p *Problem) log(err error) {
 	level, status := zapcore.DebugLevel, statusOf(err)
 	if status >= http.StatusInternalServerError && From(err) == nil {
 		level = zapcore.ErrorLevel
+	}
+	if !p.logger.Core().Enabled(level) {
+		return // the text of an error costs more than its answer
 	}
 	if c := p.logger.Check(level, err.Error()); c != nil {
 		c.Write(zap.Int("status", status))

@@ -29,6 +29,12 @@ func accepted(r *http.Request) string {
 
 // read returns which of our forms a media range of Accept stands for.
 func read(part string) (form string, quality float64) {
+	switch strings.Trim(part, " ") { // as most clients write it
+	case "*/*":
+		return "application/problem+json", 1 - 1e-6
+	case "application/json":
+		return "application/problem+json", 1
+	}
 	media, params, err := mime.ParseMediaType(part)
 	if err != nil {
 		return "", 0
@@ -76,7 +82,7 @@ func writePage(w http.ResponseWriter, r *http.Request, ref *Refusal) {
 		b.WriteString(template.HTMLEscapeString(ref.Title))
 	}
 	w.Header().Set("Content-Security-Policy", "default-src 'none'")
-	send(w, r, ref.Status, "text/html; charset=utf-8", []byte(b.String()))
+	sendByAccept(w, r, ref.Status, "text/html; charset=utf-8", []byte(b.String()))
 }
 
 func writePlain(w http.ResponseWriter, r *http.Request, ref *Refusal) {
@@ -90,5 +96,5 @@ func writePlain(w http.ResponseWriter, r *http.Request, ref *Refusal) {
 	if id := exchange.Of(r).TraceID; id != "" {
 		text += "trace: " + id + "\n"
 	}
-	send(w, r, ref.Status, "text/plain; charset=utf-8", []byte(text))
+	sendByAccept(w, r, ref.Status, "text/plain; charset=utf-8", []byte(text))
 }

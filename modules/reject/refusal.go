@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -41,16 +42,25 @@ type Refusal struct {
 	// RetryAfter is when to try again, rounded up to whole seconds on the
 	// wire. Zero sends no Retry-After.
 	RetryAfter time.Duration
-	// Challenges are the values of WWW-Authenticate.
+	// Challenges are the values of WWW-Authenticate. The list becomes the
+	// answer's own.
 	Challenges []string
-	// Members are extension members of the problem document.
-	Members map[string]any
+	// Members are extension members of the problem document, in the order of
+	// their names.
+	Members []Member
 	// GRPCCode is the gRPC status code. Default: derived from Status.
 	GRPCCode int
 	// Attrs are details for observers.
 	Attrs []slog.Attr
 	// Err is the cause. It stays in the log.
 	Err error
+}
+
+// Member is one extension member of a problem document.
+type Member struct {
+	Name string
+	// Value has a form in JSON.
+	Value any
 }
 
 // Error says the code and the cause.
@@ -82,7 +92,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, ref *Refusal) error {
 	}
 	ref.setHeaders(w.Header())
 	refusals.WithLabelValues(ref.Room, ref.Code).Inc()
-	if extra, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+	if extra := logFields(r); extra != nil {
 		extra.Add(zap.String("refusal", ref.Code))
 		if ref.Err != nil {
 			extra.Add(zap.NamedError("refusal_cause", ref.Err))
@@ -101,14 +111,30 @@ func Refuse(w http.ResponseWriter, r *http.Request, ref *Refusal) error {
 	return nil
 }
 
+// logFields returns where the access log's fields go, or nil if nobody logs.
+func logFields(r *http.Request) *caddyhttp.ExtraLogFields {
+	if server, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && server != nil && server.Logs == nil {
+		return nil
+	}
+	extra, _ := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields)
+	return extra
+}
+
 func (r *Refusal) setHeaders(h http.Header) {
-	for _, c := range r.Challenges {
-		h.Add("WWW-Authenticate", c)
+	switch earlier := h[challenge]; {
+	case len(r.Challenges) == 0:
+	case len(earlier) > 0:
+		h[challenge] = append(earlier, r.Challenges...)
+	default:
+		h[challenge] = slices.Clip(r.Challenges)
 	}
 	if r.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.FormatInt(ceilSeconds(r.RetryAfter), 10))
 	}
 }
+
+// challenge is WWW-Authenticate as maps of headers have it.
+const challenge = "Www-Authenticate"
 
 func ceilSeconds(d time.Duration) int64 {
 	return int64((d + time.Second - 1) / time.Second)

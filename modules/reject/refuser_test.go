@@ -48,7 +48,7 @@ func limited() *reject.Refusal {
 	return &reject.Refusal{
 		Room: "rate_limit", Kind: exchange.LimitRefused, Status: http.StatusTooManyRequests,
 		Code: "limit-hit", Title: "Too many requests", RetryAfter: 1500 * time.Millisecond,
-		Members: map[string]any{"zone": "login"},
+		Members: []reject.Member{{Name: "zone", Value: "login"}},
 	}
 }
 

@@ -1,15 +1,11 @@
 package reject
 
 import (
-	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"github.com/sallyport-gateway/sallyport/modules/exchange"
 )
 
 // Write answers r with err in the client's own protocol: gRPC, gRPC-Web or
@@ -38,7 +34,6 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func writeDocument(w http.ResponseWriter, r *http.Request, ref *Refusal) {
-	w.Header().Add("Vary", "Accept")
 	switch accepted(r) {
 	case "text/html":
 		writePage(w, r, ref)
@@ -81,40 +76,8 @@ var ofTheBody = []string{
 	"Content-Range", "Etag", "Last-Modified", "Trailer",
 }
 
-func writeProblem(w http.ResponseWriter, r *http.Request, ref *Refusal) {
-	body := maps.Clone(ref.Members)
-	if body == nil {
-		body = make(map[string]any, 6)
-	}
-	body["type"] = ref.problemType()
-	body["title"] = ref.Title
-	body["status"] = ref.Status
-	if ref.Code != "" {
-		body["code"] = ref.Code
-	}
-	if ref.Hint != "" {
-		body["detail"] = ref.Hint
-	}
-	if id := exchange.Of(r).TraceID; id != "" {
-		body["trace_id"] = id
-	}
-	text, err := json.Marshal(body)
-	if err != nil {
-		// A member without a JSON form must not cost the client its answer.
-		text = []byte(`{"type":"about:blank","status":` + strconv.Itoa(ref.Status) + `}`)
-	}
-	send(w, r, ref.Status, "application/problem+json", text)
-}
-
 func forget(h http.Header) {
 	for _, name := range ofTheBody {
 		delete(h, name)
 	}
-}
-
-func (r *Refusal) problemType() string {
-	if r.Type != "" {
-		return r.Type
-	}
-	return TypeBase + r.Code
 }

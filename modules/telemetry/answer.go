@@ -27,28 +27,31 @@ func (a *answer) WriteHeader(status int) {
 	a.ResponseWriter.WriteHeader(status)
 }
 
-func (a *answer) begun() {
+// Begun says whether an answer has begun.
+func (a *answer) Begun() bool { return a.status != 0 }
+
+func (a *answer) begin() {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
 }
 
 func (a *answer) Write(p []byte) (int, error) {
-	a.begun()
+	a.begin()
 	n, err := a.ResponseWriter.Write(p)
 	a.size += int64(n)
 	return n, err
 }
 
 func (a *answer) ReadFrom(r io.Reader) (int64, error) {
-	a.begun()
+	a.begin()
 	n, err := a.ResponseWriterWrapper.ReadFrom(r)
 	a.size += n
 	return n, err
 }
 
 func (a *answer) FlushError() error {
-	a.begun()
+	a.begin()
 	return http.NewResponseController(a.ResponseWriter).Flush()
 }
 
