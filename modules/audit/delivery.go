@@ -52,6 +52,7 @@ type delivery struct {
 	recs    []spool.Record
 	arena   []byte
 	events  []Event
+	types   map[string]string // those seen, so that each is one text
 }
 
 // binding is the sink as the newest configuration describes it.
@@ -66,7 +67,7 @@ type binding struct {
 }
 
 func newDelivery(d *desk, name string, at spool.Mark) *delivery {
-	dl := &delivery{desk: d, name: name, most: batchEvents}
+	dl := &delivery{desk: d, name: name, most: batchEvents, types: make(map[string]string)}
 	dl.at.Store(&at)
 	dead.WithLabelValues(name)
 	skipped.WithLabelValues(name)
@@ -166,7 +167,7 @@ func (d *delivery) dress(recs []spool.Record) []Event {
 		start := len(d.arena)
 		d.arena = appendPlace(d.arena, d.desk.node, recs[i].Mark)
 		d.arena = append(d.arena, recs[i].Payload[1:]...)
-		d.events = append(d.events, Event{Mark: recs[i].Mark, Time: recs[i].Time, Type: typeOf(recs[i].Payload), JSON: d.arena[start:len(d.arena):len(d.arena)]})
+		d.events = append(d.events, Event{Mark: recs[i].Mark, Time: recs[i].Time, Type: d.typeOf(recs[i].Payload), JSON: d.arena[start:len(d.arena):len(d.arena)]})
 	}
 	return d.events
 }
@@ -181,14 +182,25 @@ func appendPlace(b []byte, node string, m spool.Mark) []byte {
 	return append(b, ',')
 }
 
+// typeOf returns an event's type. Types are few: they are names in the rooms' code.
+func (d *delivery) typeOf(payload []byte) string {
+	name := typeOf(payload)
+	known, seen := d.types[string(name)]
+	if !seen {
+		known = string(name)
+		d.types[known] = known
+	}
+	return known
+}
+
 // typeOf cuts the type out of an event of ours, whose members have a fixed order.
-func typeOf(payload []byte) string {
+func typeOf(payload []byte) []byte {
 	_, rest, ok := bytes.Cut(payload, []byte(`,"type":"`))
 	if !ok {
-		return ""
+		return nil
 	}
 	name, _, _ := bytes.Cut(rest, []byte{'"'})
-	return string(name)
+	return name
 }
 
 // hand gives batch to the sink and does not return before the sink has it, an

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/caddyserver/caddy/v2"
@@ -29,7 +30,6 @@ type HTTPSink struct {
 	plain  bool // the far side does not know gzip
 	single bool // the far side does not know batches
 	body   bytes.Buffer
-	zipped bytes.Buffer
 	zipper *gzip.Writer
 }
 
@@ -89,35 +89,41 @@ func (s *HTTPSink) post(ctx context.Context, batch Batch, contentType string) er
 
 func (s *HTTPSink) encode(batch Batch) ([]byte, error) {
 	s.body.Reset()
-	if s.single {
-		s.body.Write(batch.Events[0].JSON)
-	} else {
-		s.body.WriteByte('[')
-		for i := range batch.Events {
-			if i > 0 {
-				s.body.WriteByte(',')
-			}
-			s.body.Write(batch.Events[i].JSON)
-		}
-		s.body.WriteByte(']')
-	}
 	if s.plain {
-		return s.body.Bytes(), nil
+		err := s.write(&s.body, batch)
+		return s.body.Bytes(), err
 	}
-	s.zipped.Reset()
 	if s.zipper == nil {
-		s.zipper, _ = gzip.NewWriterLevel(&s.zipped, gzip.BestSpeed) // the level is a valid one
+		s.zipper, _ = gzip.NewWriterLevel(&s.body, gzip.BestSpeed) // the level is a valid one
 	} else {
-		s.zipper.Reset(&s.zipped)
+		s.zipper.Reset(&s.body)
 	}
-	if _, err := s.zipper.Write(s.body.Bytes()); err != nil {
+	if err := errors.Join(s.write(s.zipper, batch), s.zipper.Close()); err != nil {
 		return nil, err
 	}
-	if err := s.zipper.Close(); err != nil {
-		return nil, err
-	}
-	return s.zipped.Bytes(), nil
+	return s.body.Bytes(), nil
 }
+
+func (s *HTTPSink) write(to io.Writer, batch Batch) error {
+	if s.single {
+		_, err := to.Write(batch.Events[0].JSON)
+		return err
+	}
+	separator := listBegins
+	for i := range batch.Events {
+		if _, err := to.Write(separator); err != nil {
+			return err
+		}
+		if _, err := to.Write(batch.Events[i].JSON); err != nil {
+			return err
+		}
+		separator = listGoesOn
+	}
+	_, err := to.Write(listEnds)
+	return err
+}
+
+var listBegins, listGoesOn, listEnds = []byte{'['}, []byte{','}, []byte{']'}
 
 // UnmarshalCaddyfile sets up the sink. Syntax:
 //

@@ -73,7 +73,7 @@ func (v *verifier) take(node string, m spool.Mark, payload []byte, at *spool.Has
 	default:
 		s.loose = append(s.loose, looseEvent{m, bytes.Clone(payload)})
 	}
-	if typeOf(payload) == "sallyport."+signKind.name {
+	if string(typeOf(payload)) == "sallyport."+signKind.name {
 		v.checkpoint(s, m, payload)
 	}
 }
@@ -130,7 +130,7 @@ func (v *verifier) compare(s *stream, c checkpoint, name string) {
 // against holds the checkpoints among a sink's events against what was taken.
 func (v *verifier) against(r io.Reader) error {
 	return eachLine(r, func(node string, m spool.Mark, payload []byte) error {
-		if typeOf(payload) != "sallyport."+signKind.name {
+		if string(typeOf(payload)) != "sallyport."+signKind.name {
 			return nil
 		}
 		c, err := noteIn(payload, v.keys)

@@ -21,6 +21,7 @@ type Ring struct {
 	grown  chan struct{} // closed and replaced when a record arrives
 	waited bool          // somebody holds grown
 	closed bool
+	block  []byte // what payloads are copied to, as far as it is full
 }
 
 // NewRing returns a ring that holds up to limit bytes of payload. The epoch
@@ -31,6 +32,23 @@ func NewRing(limit int64, epoch uint64) *Ring {
 
 // recordCost is what a record takes beyond its payload.
 const recordCost = 64
+
+// blockSize is how much memory is taken at once for payloads. The records of a
+// block are let go together.
+const blockSize = 64 << 10
+
+// keepLocked copies a payload. A large one has memory of its own.
+func (r *Ring) keepLocked(payload []byte) []byte {
+	if len(payload) > blockSize/4 {
+		return append([]byte(nil), payload...)
+	}
+	if len(payload) > cap(r.block)-len(r.block) {
+		r.block = make([]byte, 0, blockSize)
+	}
+	from := len(r.block)
+	r.block = append(r.block, payload...)
+	return r.block[from:len(r.block):len(r.block)]
+}
 
 // Append adds a record and returns its place. It never blocks.
 func (r *Ring) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
@@ -48,7 +66,7 @@ func (r *Ring) Append(class uint8, at time.Time, payload []byte) (Mark, error) {
 	}
 	r.seq++
 	m := Mark{Epoch: r.epoch, Seq: r.seq}
-	r.held = append(r.held, Record{Mark: m, Time: at, Class: class, Payload: append([]byte(nil), payload...)})
+	r.held = append(r.held, Record{Mark: m, Time: at, Class: class, Payload: r.keepLocked(payload)})
 	r.bytes += cost
 	if r.waited {
 		r.wakeLocked()
