@@ -146,7 +146,7 @@ func drop(list []Command, n int) []Command {
 }
 
 func (l *lane) work(id int) {
-	w := &worker{lane: l, id: id}
+	w := &worker{lane: l, id: id, pipe: l.client.Pipeline()}
 	for {
 		select {
 		case <-l.quit:

@@ -10,6 +10,7 @@
 package ledger
 
 import (
+	"context"
 	"crypto/sha1"
 	_ "embed"
 	"encoding/binary"
@@ -17,6 +18,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Script is a Lua text and the name under which Redis remembers it. A changed
@@ -48,6 +51,7 @@ type Call struct {
 	data   []byte
 	words  []any
 	clock  *reading
+	made   *redis.StringCmd // of words, to be sent again
 }
 
 // packed is an argument that the client library writes as it is.
@@ -91,9 +95,26 @@ func (c *Call) KindItem(key, kind, text string, numbers ...float64) {
 	c.items = append(c.items, c.data[from:len(c.data):len(c.data)])
 }
 
-// command returns the words to send: by name, or with the whole text. They are
-// good until the call is reset.
-func (c *Call) command(whole bool) []any {
+// command returns what to send, by name or with the whole text. It is good
+// until the call is reset.
+func (c *Call) command(whole bool) *redis.StringCmd {
+	words := c.spell(whole)
+	if whole {
+		return redis.NewStringCmd(context.Background(), words...)
+	}
+	if c.made != nil {
+		// A command sends whatever stands in its words by then.
+		if old := c.made.Args(); len(old) == len(words) && &old[0] == &words[0] {
+			c.made.SetErr(nil)
+			c.made.SetVal("")
+			return c.made
+		}
+	}
+	c.made = redis.NewStringCmd(context.Background(), words...)
+	return c.made
+}
+
+func (c *Call) spell(whole bool) []any {
 	c.words = append(c.words[:0], c.script.byName...)
 	if whole {
 		c.words = append(c.words[:0], "EVAL", c.script.text)

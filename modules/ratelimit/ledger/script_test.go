@@ -78,7 +78,7 @@ func evalsha(s *Script, fill func(*Call)) *redis.StringCmd {
 	var c Call
 	c.Reset(s)
 	fill(&c)
-	return redis.NewStringCmd(context.Background(), c.command(false)...)
+	return c.command(false)
 }
 
 func differ(what string, got, want float64) error {
@@ -267,7 +267,7 @@ func TestReleasesWithoutGapsChargeTheSameBucket(t *testing.T) {
 		} else {
 			c.Item("k", every, depth, 0, 0, n, age, math.Inf(1), 0, 0, 0)
 		}
-		cmd := redis.NewStringCmd(context.Background(), c.command(true)...)
+		cmd := c.command(true)
 		if err := client.Process(context.Background(), cmd); err != nil {
 			t.Fatal(err)
 		}
@@ -330,5 +330,53 @@ func TestLostBucketIsRestoredFromTheHint(t *testing.T) {
 	}
 	if ask(seen, seen) != 0 {
 		t.Error("a replica that lacks writes admits what the bucket had given already")
+	}
+}
+
+func TestACallThatIsFilledAgainSendsWhatItSaysThen(t *testing.T) {
+	client := dial(t)
+	ctx := context.Background()
+	pipe := client.Pipeline()
+	var c Call
+	send := func(whole bool, keys ...string) *redis.StringCmd {
+		t.Helper()
+		c.Reset(Group)
+		for _, key := range keys {
+			c.KindItem(key, "g", "", 1000, 10_000, 1, 1, 0, 0, 0, 0, 0)
+		}
+		cmd := c.command(whole)
+		_ = pipe.BatchProcess(ctx, once{cmd})
+		if _, err := pipe.Exec(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range keys {
+			if n := client.Exists(ctx, key).Val(); n != 1 {
+				t.Errorf("key %s was not charged", key)
+			}
+		}
+		return cmd
+	}
+	first := send(false, "one")
+	if again := send(false, "two"); again != first {
+		t.Error("a command of as many words is made anew")
+	}
+	if send(false, "three", "four") == first {
+		t.Error("a command of more words is the one of fewer")
+	}
+	if send(true, "five") == first {
+		t.Error("a command with the whole text is the one by name")
+	}
+	send(false, "six")
+	if client.ScriptFlush(ctx).Err() != nil {
+		t.Fatal("the script is not forgotten")
+	}
+	c.Reset(Group)
+	c.KindItem("seven", "g", "", 1000, 10_000, 1, 1, 0, 0, 0, 0, 0)
+	if cmd := c.command(false); client.Process(ctx, cmd) == nil || cmd.Val() != "" {
+		t.Error("a forgotten script answers, or the answer before it stands")
+	}
+	send(true, "seven")
+	if cmd := send(false, "eight"); cmd.Err() != nil || cmd.Val() == "" {
+		t.Errorf("after an error the command says %q and %v", cmd.Val(), cmd.Err())
 	}
 }

@@ -15,6 +15,8 @@ import (
 type worker struct {
 	lane  *lane
 	id    int
+	pipe  redis.Pipeliner
+	cmds  []redis.Cmder
 	batch []Command
 	calls [batchMost]Call
 	sent  []flight
@@ -47,7 +49,7 @@ func (w *worker) round() {
 	if len(w.sent) == 0 {
 		return
 	}
-	w.exec(w.lane.client.Pipeline(), w.sent, false)
+	w.exec(w.pipe, w.sent, false)
 	var unknown, moved []flight
 	for _, f := range w.sent {
 		switch err := f.cmd.Err(); {
@@ -64,7 +66,7 @@ func (w *worker) round() {
 	// Neither kind was executed, so each goes out once more.
 	if len(unknown) > 0 {
 		noscript.Add(float64(len(unknown)))
-		w.exec(w.lane.client.Pipeline(), unknown, true)
+		w.exec(w.pipe, unknown, true)
 		w.settleAll(unknown)
 	}
 	if len(moved) > 0 {
@@ -76,11 +78,13 @@ func (w *worker) round() {
 
 func (w *worker) exec(pipe redis.Pipeliner, flights []flight, whole bool) {
 	ctx := context.Background() // the client's timeouts bound the batch
+	w.cmds = w.cmds[:0]
 	for i := range flights {
 		f := &flights[i]
-		f.cmd = redis.NewStringCmd(ctx, f.call.command(whole)...)
-		_ = pipe.Process(ctx, once{f.cmd}) // queues only
+		f.cmd = f.call.command(whole)
+		w.cmds = append(w.cmds, once{f.cmd})
 	}
+	_ = pipe.BatchProcess(ctx, w.cmds...) // queues only
 	began := time.Now()
 	_, err := pipe.Exec(ctx)
 	ended := time.Now()
