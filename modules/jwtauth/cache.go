@@ -153,6 +153,7 @@ func (i *Issuer) cached(raw string, now time.Time) *facts {
 // remember keeps f, unless verifying costs less than looking it up.
 func (i *Issuer) remember(f *facts, now time.Time) {
 	if i.cache != nil {
+		f.token.Keep()
 		i.cache.put(f, now, maxCached)
 	}
 }

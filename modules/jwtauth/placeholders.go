@@ -19,11 +19,13 @@ func (c caller) placeholder(key string) (any, bool) {
 	if !ours {
 		return nil, false
 	}
-	if name == "id" {
-		return c.Identity.Subject, true
-	}
 	t, ok := c.Identity.Claims.(*token.Token)
-	if !ok {
+	switch {
+	case name == "id" && !ok:
+		return c.Identity.Subject, true
+	case name == "id":
+		return t.SubjectValue(), true
+	case !ok:
 		return nil, false
 	}
 	p, err := token.ParsePath(name)

@@ -21,6 +21,7 @@ type Token struct {
 	// Issuer, Subject, ID are `iss`, `sub` and `jti`, empty when absent.
 	Issuer, Subject, ID string
 
+	subject any // Subject, once it is asked for by name time and again
 	raw     string
 	signed  int // length of header.claims, the signed part
 	claims  string
@@ -83,6 +84,17 @@ func parse(raw string, max int, readHeader func(*scratch, string) (*Header, erro
 
 // Raw is the token as it came.
 func (t *Token) Raw() string { return t.raw }
+
+// Keep prepares the token for being asked again. Nobody else may have it yet.
+func (t *Token) Keep() { t.subject = t.Subject }
+
+// SubjectValue is Subject as an interface, which costs nothing after Keep.
+func (t *Token) SubjectValue() any {
+	if t.subject != nil {
+		return t.subject
+	}
+	return t.Subject
+}
 
 // Claims is the claims' JSON text.
 func (t *Token) Claims() string { return t.claims }
