@@ -314,7 +314,7 @@ func (a *App) lifecycle(k eventKind, message string) {
 	p.open("app")
 	p.text("name", "Sallyport")
 	p.end()
-	finish(p, "")
+	finish(p)
 	_ = a.write(k.class, now, p.b) // a failure is counted, and a loss told
 }
 

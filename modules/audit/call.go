@@ -150,7 +150,7 @@ func (a *App) call(k eventKind, c *Call) error {
 	}
 	changed(p, c.Before, c.After, c.Changes, c.More)
 	p.end()
-	finish(p, traceparent(c.Request, exchange.Of(c.Request)))
+	finishTraced(p, c.Request, exchange.Of(c.Request))
 	return a.write(k.class, now, p.b)
 }
 

@@ -96,7 +96,7 @@ func (d *desk) sign(a *App, now time.Time, due bool) {
 	p.text("note", c.sign(a.signer))
 	p.text("seq", strconv.FormatUint(m.Seq, 10))
 	p.end()
-	finish(p, "")
+	finish(p)
 	own, err := d.put(config, now, p.b)
 	if err != nil {
 		return // counted, and tried again in a second

@@ -57,10 +57,16 @@ func (a *App) begin(p *pen, k eventKind, at time.Time, activity int64) {
 	p.raw("metadata", a.metadata)
 }
 
-// finish closes the body and writes the trace, if there is one.
-func finish(p *pen, trace string) {
+// finish closes the body and the envelope.
+func finish(p *pen) {
 	p.end()
-	p.text("traceparent", trace)
+	p.end()
+}
+
+// finishTraced does so and writes the trace, if there is one.
+func finishTraced(p *pen, r *http.Request, x *exchange.Exchange) {
+	p.end()
+	traceparent(p, r, x)
 	p.end()
 }
 
@@ -102,7 +108,7 @@ func (a *App) request(p *pen, l *lens, k eventKind, at time.Time, r *http.Reques
 	p.open("unmapped")
 	gateway(p, l, x, o)
 	p.end()
-	finish(p, traceparent(r, x))
+	finishTraced(p, r, x)
 }
 
 func statusOf(p *pen, k eventKind, o *outcome) {
@@ -324,14 +330,15 @@ func unescapeName(name string) string {
 }
 
 // traceparent names the server span; without one, the caller's.
-func traceparent(r *http.Request, x *exchange.Exchange) string {
+func traceparent(p *pen, r *http.Request, x *exchange.Exchange) {
 	if len(x.TraceID) == 32 && len(x.SpanID) == 16 {
-		return "00-" + x.TraceID + "-" + x.SpanID + "-01"
+		p.key("traceparent")
+		p.b = append(append(p.b, `"00-`...), x.TraceID...)
+		p.b = append(append(p.b, '-'), x.SpanID...)
+		p.b = append(p.b, `-01"`...)
+	} else if tp := r.Header.Get("Traceparent"); validTraceparent(tp) {
+		p.text("traceparent", tp)
 	}
-	if tp := r.Header.Get("Traceparent"); validTraceparent(tp) {
-		return tp
-	}
-	return ""
 }
 
 func validTraceparent(s string) bool {

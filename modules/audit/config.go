@@ -123,7 +123,7 @@ func (a *App) tellChange(v Version, before string, list []Change, more bool) {
 	p.text("source", v.Source)
 	changed(p, before, v.Hash, list, more)
 	p.end()
-	finish(p, "")
+	finish(p)
 	_ = a.write(changeKind.class, v.Time, p.b) // the change has been made; a failure is counted
 }
 

@@ -85,7 +85,7 @@ func (a *App) fact(k eventKind, f exchange.Fact, by *Call) {
 	attrs(p, f.Attrs)
 	p.end()
 	p.end()
-	finish(p, "")
+	finish(p)
 	_ = a.write(k.class, f.Time, p.b) // a failure is counted, and a loss told
 }
 
@@ -113,7 +113,7 @@ func (a *App) flood(f flood) {
 	}
 	p.endList()
 	p.end()
-	finish(p, "")
+	finish(p)
 	_ = a.write(floodKind.class, now, p.b) // a failure is counted, and a loss told
 }
 

@@ -139,6 +139,6 @@ func (a *App) tellRecovery(r spool.Recovery) {
 	p.text("last_seq", strconv.FormatUint(r.Last.Seq, 10))
 	p.text("last_epoch", strconv.FormatUint(r.Last.Epoch, 10))
 	p.end()
-	finish(p, "")
+	finish(p)
 	_ = a.write(k.class, now, p.b) // a failure is counted, and a loss told
 }

@@ -67,7 +67,7 @@ func (d *desk) tellLosses(a *App, now time.Time) {
 	}
 	p.end()
 	p.end()
-	finish(p, "")
+	finish(p)
 	if _, err := d.journal.Append(uint8(config), now, p.b); err != nil {
 		return // no room for the news of it either; the next tick tries again
 	}
@@ -98,7 +98,7 @@ func (d *desk) gap(reason, sink string, count int64, first spool.Mark) {
 	p.num("count", count)
 	p.text("first_seq", strconv.FormatUint(first.Seq, 10))
 	p.end()
-	finish(p, "")
+	finish(p)
 	_, _ = d.put(config, now, p.b) // a failure is counted, and told as a loss
 }
 
@@ -142,6 +142,6 @@ func (d *desk) tellDead(sink string, e Event, cause error) {
 	p.text("epoch", strconv.FormatUint(e.Mark.Epoch, 10))
 	p.text("error", cause.Error())
 	p.end()
-	finish(p, "")
+	finish(p)
 	_, _ = d.put(config, now, p.b) // a failure is counted, and told as a loss
 }

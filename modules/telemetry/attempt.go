@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.opentelemetry.io/otel/trace"
@@ -121,6 +122,9 @@ func (w *wire) server(address string) {
 }
 
 func split(address string) (host string, port int) {
+	if strings.IndexByte(address, ':') < 0 {
+		return address, 0
+	}
 	host, text, err := net.SplitHostPort(address)
 	if err != nil {
 		return address, 0

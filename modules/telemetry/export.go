@@ -54,7 +54,7 @@ func (e *export) runTraces() error {
 	if err != nil {
 		return err
 	}
-	e.tracer = &tracer{sampler: s.sampler, out: out, limits: s.spanLimits}
+	e.tracer = &tracer{sampler: s.sampler, always: takesAll(s.sampler), out: out, limits: s.spanLimits}
 	return nil
 }
 
