@@ -4,7 +4,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -14,11 +13,7 @@ import (
 )
 
 func main() {
-	// A gateway's live heap is small and its garbage short-lived: collecting a
-	// quarter as often trades a little memory for a fifth of the CPU.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
+	tune()
 	nameplate()
 	if err := checkEnvironment(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
