@@ -26,6 +26,7 @@ var level = map[string]int{
 	"modules/handover":             7,
 	"modules/health":               7,
 	"modules/admin":                7,
+	"modules/routeindex":           7,
 	"modules/audit":                6,
 	"modules/telemetry":            6,
 	"modules/jwtauth":              5,

@@ -26,5 +26,6 @@ import (
 	_ "github.com/sallyport-gateway/sallyport/modules/ratelimit"
 	_ "github.com/sallyport-gateway/sallyport/modules/redispool"
 	_ "github.com/sallyport-gateway/sallyport/modules/reject"
+	_ "github.com/sallyport-gateway/sallyport/modules/routeindex"
 	_ "github.com/sallyport-gateway/sallyport/modules/telemetry"
 )

@@ -84,6 +84,7 @@ func newChain(t *testing.T, secure bool) *chain {
 		protocols h1 h2 h2c
 		listener_wrappers {
 			handover
+			route_index
 		}
 	}
 	issuer main {

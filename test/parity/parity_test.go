@@ -45,6 +45,7 @@ var words = []word{
 	{name: "rate_limit", room: "ratelimit", handlers: []string{"rate_limit"}},
 	{name: "redis", room: "redispool", stories: "rate_limit"},
 	{name: "rollout", room: "flags"},
+	{name: "route_index", room: "routeindex"},
 	{name: "telemetry", room: "telemetry", handlers: []string{"telemetry"}},
 }
 

@@ -40,6 +40,7 @@ const caddyfile = `{
 		protocols h1 h2c
 		listener_wrappers {
 			handover
+			route_index
 		}
 	}
 }

@@ -26,6 +26,7 @@ const graceful = `{
 	servers {
 		listener_wrappers {
 			handover
+			route_index
 		}
 	}
 }

@@ -156,6 +156,7 @@ func start(t *testing.T, u *upstream, direct string) string {
 		max_header_size 16KB
 		listener_wrappers {
 			handover
+			route_index
 		}
 	}
 }

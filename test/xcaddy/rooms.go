@@ -55,6 +55,20 @@ http://:{$PORT} {
 	respond "in" 206
 }
 `, "/", 206},
+	{"routeindex", `{
+	servers {
+		listener_wrappers {
+			route_index
+		}
+	}
+}
+
+http://:{$PORT} {
+	handle /in/* {
+		respond "in" 208
+	}
+}
+`, "/in/", 208},
 	{"health", `http://:{$PORT} {
 	health
 }

@@ -186,7 +186,8 @@ func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 		global, binary := "admin unix/"+admin+"\npersist_config off\nauto_https disable_redirects\n"+c.global, s.caddy
 		servers := "\tprotocols h1 h2 h2c\n"
 		if c.kind == "sallyport" { // as the shipped configurations have it
-			servers, binary = servers+"\tlistener_wrappers {\n\t\thandover\n"+"\t}\n", cmp.Or(c.binary, s.binary)
+			binary = cmp.Or(c.binary, s.binary)
+			servers += "\tlistener_wrappers {\n\t\thandover\n" + lookUp(binary) + "\t}\n"
 		}
 		global += fmt.Sprintf("servers :%d {\n%s}\n", n, servers)
 		scheme, site := "http", c.config
@@ -210,6 +211,16 @@ func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 		}
 	}
 	return a, err
+}
+
+// lookUp is the line that has routes looked up, for builds that can; an older
+// one may stand beside the one that is measured.
+func lookUp(binary string) string {
+	modules, err := exec.Command(binary, "list-modules").Output()
+	if err != nil || !strings.Contains(string(modules), "caddy.listeners.route_index\n") {
+		return ""
+	}
+	return "\t\troute_index\n"
 }
 
 // environment is what configurations name.
