@@ -103,17 +103,20 @@ func TestWhatGoesTheDirectWay(t *testing.T) {
 	}
 }
 
-// TestAnUpstreamOverTLSGoesTheDirectWay once an answer has shown that it does not
-// choose HTTP/2.
-func TestAnUpstreamOverTLSGoesTheDirectWay(t *testing.T) {
+// TestHowAnUpstreamOverTLSIsReached: on a cheaper way once an answer has shown
+// that it does not choose HTTP/2.
+func TestHowAnUpstreamOverTLSIsReached(t *testing.T) {
 	for _, c := range []struct {
-		name, versions string
-		http2          bool
-		want           string
+		name, lean, versions string
+		http2                bool
+		want, way            string
 	}{
-		{"HTTP/1.1 chosen", "", false, "2 direct, 1 stock"},
-		{"HTTP/2 chosen", "", true, "0 direct, 3 stock"},
-		{"HTTP/1.1 only", `"versions":["1.1"],`, true, "3 direct, 0 stock"},
+		{"HTTP/1.1 chosen", "on", "", false, "2 lean, 0 direct, 1 stock", "lean"},
+		{"HTTP/2 chosen", "on", "", true, "0 lean, 0 direct, 3 stock", "direct: the upstreams speak HTTP/2, or have not been asked yet"},
+		{"HTTP/1.1 only", "on", `"versions":["1.1"],`, true, "3 lean, 0 direct, 0 stock", "lean"},
+		{"HTTP/1.1 chosen, lean off", "off", "", false, "0 lean, 2 direct, 1 stock", "direct: switched off"},
+		{"HTTP/2 chosen, lean off", "off", "", true, "0 lean, 0 direct, 3 stock", "direct: switched off"},
+		{"HTTP/1.1 only, lean off", "off", `"versions":["1.1"],`, true, "0 lean, 3 direct, 0 stock", "direct: switched off"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -121,15 +124,19 @@ func TestAnUpstreamOverTLSGoesTheDirectWay(t *testing.T) {
 			u.StartTLS()
 			t.Cleanup(u.Close)
 			trusted := base64.StdEncoding.EncodeToString(u.Certificate().Raw)
-			h := build(t, `{"policy":{"name":"%s"},"proxy":{"upstreams":[{"dial":"`+u.Listener.Addr().String()+`"}],"transport":{"protocol":"http",`+c.versions+
+			h := build(t, `{"policy":{"name":"%s"},"lean":"`+c.lean+`","proxy":{"upstreams":[{"dial":"`+u.Listener.Addr().String()+`"}],"transport":{"protocol":"http",`+c.versions+
 				`"tls":{"ca":{"provider":"inline","trusted_ca_certs":["`+trusted+`"]}}}}}`)
-			direct, stock := testutil.ToFloat64(sentDirect), testutil.ToFloat64(sentStock)
+			lean, direct, stock := testutil.ToFloat64(sentLean), testutil.ToFloat64(sentDirect), testutil.ToFloat64(sentStock)
 			g := serve(t, h)
 			for range 3 {
 				g.get(t, "/")
 			}
-			if got := fmt.Sprintf("%v direct, %v stock", testutil.ToFloat64(sentDirect)-direct, testutil.ToFloat64(sentStock)-stock); got != c.want {
+			if got := fmt.Sprintf("%v lean, %v direct, %v stock", testutil.ToFloat64(sentLean)-lean, testutil.ToFloat64(sentDirect)-direct,
+				testutil.ToFloat64(sentStock)-stock); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
+			}
+			if got := h.way().String(); got != c.way {
+				t.Errorf("the way is %q, want %q", got, c.way)
 			}
 		})
 	}

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/textproto"
 	"regexp"
@@ -35,23 +38,27 @@ type side struct {
 
 // duelists sets both up. config is of the proxy; UP is the upstream, DEAD one
 // that refuses connections.
-func duelists(t testing.TB, config string) *duel {
+func duelists(t testing.TB, config string, secure bool) *duel {
 	t.Helper()
 	if config == "" {
 		config = `{"upstreams":[{"dial":"UP"}]}`
+	}
+	if secure {
+		config = `{"transport":{"protocol":"http","versions":["1.1"],"tls":{"ca":{"provider":"inline","trusted_ca_certs":["` +
+			base64.StdEncoding.EncodeToString(certificate().Certificate[0]) + `"]}}},` + config[1:]
 	}
 	at := func(o *origin) string {
 		return strings.NewReplacer("UP", o.Addr().String(), "DEAD", deadAddr(t)).Replace(config)
 	}
 	ours := func(word string) *side {
-		o := newOrigin(t)
+		o := newOrigin(t, secure)
 		h := build(t, `{"policy":{"name":"%s","failure_ratio":-1,"consecutive":-1},"retry_budget":{"ratio":-1},"lean":"`+word+`","proxy":`+at(o)+`}`)
 		if w := h.way(); (w.Way == leanWay) != (word == "on") {
 			t.Fatalf("lean %s is %s", word, w)
 		}
 		return &side{front(t, marked{h}), o}
 	}
-	theirs := newOrigin(t)
+	theirs := newOrigin(t, secure)
 	return &duel{&side{front(t, marked{stock(t, at(theirs))}), theirs}, ours("off"), ours("on")}
 }
 
@@ -166,18 +173,26 @@ func ends(answers ...string) script { return script{answers: answers, hangUp: tr
 // origin plays a script on its connections and takes down what it hears.
 type origin struct {
 	net.Listener
-	mu   sync.Mutex // guards what follows
-	of   script
-	text strings.Builder
+	secure bool
+	mu     sync.Mutex // guards what follows
+	of     script
+	text   strings.Builder
 }
 
-func newOrigin(t testing.TB) *origin {
+// certificate is that of origins over TLS.
+var certificate = sync.OnceValue(func() tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates[0]
+})
+
+func newOrigin(t testing.TB, secure bool) *origin {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{Listener: l}
+	o := &origin{Listener: l, secure: secure}
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -204,7 +219,11 @@ func (o *origin) heard() string {
 	return o.text.String()
 }
 
-func (o *origin) serve(c net.Conn) {
+func (o *origin) serve(socket net.Conn) {
+	c := socket
+	if o.secure {
+		c = tls.Server(socket, &tls.Config{Certificates: []tls.Certificate{certificate()}})
+	}
 	defer c.Close()
 	br := bufio.NewReader(c)
 	for {
@@ -223,7 +242,8 @@ func (o *origin) serve(c net.Conn) {
 		}
 		o.mu.Unlock()
 		if answer == "RESET" {
-			_ = c.(*net.TCPConn).SetLinger(0)
+			_ = socket.(*net.TCPConn).SetLinger(0)
+			_ = socket.Close()
 			return
 		}
 		if err != nil {

@@ -27,6 +27,10 @@ type forwarding struct {
 	out  http.Request // what is sent
 	url  url.URL
 	body uploaded
+
+	prepared http.Header // of all attempts, where each has fields of its own
+	host     string      // of the request, likewise
+
 	told told      // what the placeholders say
 	room wire.Room // of the first attempt's answer
 
@@ -87,6 +91,7 @@ func (f *forwarding) attempt(before error, began time.Time, retries int) (done b
 		c.Write(zap.String("dial", hop.Address), zap.Int("total_upstreams", len(l.proxy.Upstreams)))
 	}
 	f.told.choose(hop)
+	f.change()
 	err = f.exchange(hop)
 	if err == nil {
 		return true, nil
@@ -102,7 +107,7 @@ func (f *forwarding) attempt(before error, began time.Time, retries int) (done b
 func (f *forwarding) exchange(hop *hop) error {
 	hop.inside.Add(1)
 	defer hop.inside.Add(-1)
-	f.url.Host = hop.Address
+	f.url.Scheme, f.url.Host = hop.scheme, hop.Address
 	f.body.reset(&f.out)
 	res, err := f.send(f.now)
 	took := f.last.latency()
@@ -132,12 +137,7 @@ func (f *forwarding) send(now time.Time) (*http.Response, error) {
 	x := &f.crossing
 	x.stopped = ""
 	try := x.begin(&f.out, now)
-	sentLean.Inc()
-	aside := wire.Aside{Hear: f, Now: now, Patient: x.clock.timer == nil}
-	if x.tries == 1 {
-		aside.Room = &f.room
-	}
-	res, err := f.l.direct.Send(&f.out, aside)
+	res, err := f.roundTrip(now)
 	if err == nil && !x.clock.reached() {
 		_ = res.Body.Close() // nobody waits for it any more
 		err = errDeadline
@@ -147,6 +147,19 @@ func (f *forwarding) send(now time.Time) (*http.Response, error) {
 	}
 	try.answered(res)
 	return res, nil
+}
+
+func (f *forwarding) roundTrip(now time.Time) (*http.Response, error) {
+	if len(f.l.up) > 0 && !f.l.direct.Fits(&f.out) {
+		sentStock.Inc()
+		return f.l.direct.Elsewhere(&f.out, f) // for what header_up has made of it
+	}
+	sentLean.Inc()
+	aside := wire.Aside{Hear: f, Now: now, Patient: f.clock.timer == nil}
+	if f.tries == 1 {
+		aside.Room = &f.room
+	}
+	return f.l.direct.Send(&f.out, aside)
 }
 
 // Hear implements wire.Hearer: informational answers go on to the client.

@@ -30,7 +30,17 @@ func (f *forwarding) deliver(res *http.Response, hop *hop) {
 		f.via[0] = proto
 		h["Via"] = f.via[:]
 	}
-	f.copyFields(h, res.Header)
+	from := f.changed(res)
+	if from == nil {
+		from = res.Header
+		f.copyFields(h, from)
+	} else {
+		for name, values := range from {
+			for _, v := range values {
+				h.Add(name, v)
+			}
+		}
+	}
 	announced := len(res.Trailer)
 	if announced > 0 {
 		names := make([]string, 0, announced)
@@ -40,7 +50,7 @@ func (f *forwarding) deliver(res *http.Response, hop *hop) {
 		h.Add("Trailer", strings.Join(names, ", "))
 	}
 	f.w.WriteHeader(res.StatusCode)
-	err := f.copyBody(res)
+	err := f.copyBody(res, from)
 	closing := res.Body.Close() // now, for the trailers to be there
 	if closing != nil {
 		if c := f.l.logger.Check(zapcore.DebugLevel, "closed response body from upstream"); c != nil {
@@ -92,8 +102,8 @@ func (f *forwarding) copyFields(to, from http.Header) {
 }
 
 // copyBody passes the body on, each piece at once where the answer is a stream.
-func (f *forwarding) copyBody(res *http.Response) error {
-	flush := f.flushes(res)
+func (f *forwarding) copyBody(res *http.Response, h http.Header) error {
+	flush := f.flushes(res, h)
 	var control *http.ResponseController
 	if flush {
 		control = http.NewResponseController(f.w)
@@ -139,12 +149,13 @@ func (f *forwarding) ready() bool {
 
 var copies = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// flushes says whether the client must have each piece as it comes.
-func (f *forwarding) flushes(res *http.Response) bool {
-	if f.l.proxy.FlushInterval < 0 || res.ContentLength == -1 || caddyhttp.IsIncremental(res.Header) {
+// flushes says whether the client, who got the fields h, must have each piece as
+// it comes.
+func (f *forwarding) flushes(res *http.Response, h http.Header) bool {
+	if f.l.proxy.FlushInterval < 0 || res.ContentLength == -1 || caddyhttp.IsIncremental(res.Header) || caddyhttp.IsIncremental(h) {
 		return true
 	}
-	kind := res.Header.Get("Content-Type")
+	kind := h.Get("Content-Type")
 	if bare, _, _ := strings.Cut(kind, ";"); !strings.EqualFold(strings.TrimSpace(bare), "text/event-stream") {
 		return false
 	}

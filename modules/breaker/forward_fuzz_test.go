@@ -27,7 +27,11 @@ func FuzzForward(f *testing.F) {
 	f.Add("PUT", "//x", "Accept-Encoding: gzip\nX-Test-Before: 1", "b", false, []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-T\r\n\r\n2\r\nhi\r\n0\r\nX-T: v\r\n\r\n"))
 	f.Add("PATCH", "/?", "X-Test-From: @", "b", true, []byte("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi"))
 	// Connections are not kept: a closed one that is tried again would be chance.
-	d := duelists(f, `{"upstreams":[{"dial":"UP"}],"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":-1}}}`)
+	const proxy = `{"upstreams":[{"dial":"UP"}],"transport":{"protocol":"http","keep_alive":{"max_idle_conns_per_host":-1}}`
+	duels := []*duel{duelists(f, proxy+`}`, false), duelists(f, proxy+`,"headers":{
+		"request":{"add":{"X-Add":["{http.request.uri.path}","{http.request.header.X-A}"]},"set":{"Host":["{http.reverse_proxy.upstream.hostport}"],"x-set":["s"]},
+			"delete":["*-Z"],"replace":{"*":[{"search":"q","replace":"qq"}]}},
+		"response":{"add":{"X-Add":["{http.reverse_proxy.header.X-A}"]},"delete":["X-B*"],"replace":{"X-A":[{"search_regexp":"[b-y]","replace":"z"}]}}}}`, false)}
 	f.Fuzz(func(t *testing.T, method, target, fields, body string, chunked bool, answer []byte) {
 		if bytes.Contains(answer, []byte(" 101")) || !bytes.HasPrefix(answer, []byte("HTTP/1.")) {
 			t.Skip("upgrades are no answer to these requests, and what is no HTTP has its own test")
@@ -62,9 +66,11 @@ func FuzzForward(f *testing.F) {
 			text = strings.ReplaceAll(text, "Transfer-Encoding: chunked\r\n\r\n|trailer|\r\n", "Content-Length: 0\r\n\r\n")
 			return retries.ReplaceAllString(listed.ReplaceAllString(sniffed.ReplaceAllString(text, ""), ""), "")
 		}
-		stock, off, lean := plays(d.stock), plays(d.off), plays(d.lean)
-		if stock != lean || off != lean {
-			t.Errorf("they differ:\nreverse_proxy:\n%q\nlean off:\n%q\nlean:\n%q", stock, off, lean)
+		for _, d := range duels {
+			stock, off, lean := plays(d.stock), plays(d.off), plays(d.lean)
+			if stock != lean || off != lean {
+				t.Errorf("they differ:\nreverse_proxy:\n%q\nlean off:\n%q\nlean:\n%q", stock, off, lean)
+			}
 		}
 	})
 }

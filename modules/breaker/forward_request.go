@@ -21,11 +21,13 @@ var fields = sync.Pool{New: func() any { return make(http.Header, 24) }}
 
 // letGo gives the map of fields back.
 func (f *forwarding) letGo() {
-	if h := f.out.Header; h != nil {
-		f.out.Header = nil
-		clear(h)
-		fields.Put(h)
+	for _, h := range []http.Header{f.out.Header, f.prepared} {
+		if h != nil {
+			clear(h)
+			fields.Put(h)
+		}
 	}
+	f.out.Header, f.prepared = nil, nil
 }
 
 // prepare makes the request that is sent from r, which it leaves as it is. It
@@ -34,7 +36,7 @@ func (f *forwarding) prepare(r *http.Request, vars map[string]any) bool {
 	out := &f.out
 	*out = *r
 	f.url = *r.URL
-	f.url.Scheme, f.url.Host = "http", "upstream" // each attempt puts its own host here
+	f.url.Scheme, f.url.Host = "http", "upstream" // each attempt puts its own here
 	out.URL = &f.url
 	out.Close = false
 	h := fields.Get().(http.Header)
@@ -68,7 +70,7 @@ func (f *forwarding) prepare(r *http.Request, vars map[string]any) bool {
 	}
 	f.forwarded(r, vars[caddyhttp.TrustedProxyVarKey] == true)
 	f.append("Via", 3, version(r.ProtoMajor, r.ProtoMinor))
-	return f.l.direct.Fits(out) && !f.h.hedges(out)
+	return f.l.direct.Fits(out) && f.l.reaches() && !f.h.hedges(out)
 }
 
 // What nobody writes to may be shared by all requests.

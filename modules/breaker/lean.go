@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/headers"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
@@ -31,11 +32,14 @@ type lean struct {
 	logger   *zap.Logger   // the proxy's own name
 	trusted  []netip.Prefix
 	hops     map[*reverseproxy.Upstream]*hop
+	up       []*headers.HeaderOps // the transport's and the operator's, in this order
+	down     *headers.RespHeaderOps
 }
 
 // hop is one upstream and how it is reached.
 type hop struct {
 	reverseproxy.DialInfo
+	scheme string
 	inside *atomic.Int64 // requests under way by this or another lean proxy
 }
 
@@ -60,6 +64,9 @@ func (h *Handler) provisionLean(ctx caddy.Context) error {
 		proxy: h.proxy, selector: h.proxy.LoadBalancing.SelectionPolicy.(*Selector), direct: t.direct, ctx: ctx,
 		logger: ctx.Logger(h.proxy), hops: make(map[*reverseproxy.Upstream]*hop, len(h.proxy.Upstreams)),
 	}
+	if err := l.provisionHeaders(ctx, t); err != nil {
+		return err
+	}
 	for _, cidr := range h.proxy.TrustedProxies {
 		prefix, err := netip.ParsePrefix(cidr)
 		if err != nil {
@@ -72,7 +79,7 @@ func (h *Handler) provisionLean(ctx caddy.Context) error {
 		l.trusted = append(l.trusted, prefix)
 	}
 	for _, u := range h.proxy.Upstreams {
-		hop, err := newHop(u)
+		hop, err := newHop(u, t)
 		if err != nil {
 			h.giveUpLean(err.Error())
 			return nil
@@ -97,7 +104,7 @@ func (h *Handler) giveUpLean(why string) {
 }
 
 // newHop resolves what reverse_proxy resolves anew for every request.
-func newHop(u *reverseproxy.Upstream) (*hop, error) {
+func newHop(u *reverseproxy.Upstream, t *Transport) (*hop, error) {
 	addr, err := caddy.ParseNetworkAddress(u.Dial)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %s: %w", u.Dial, err)
@@ -111,11 +118,25 @@ func newHop(u *reverseproxy.Upstream) (*hop, error) {
 	hop := &hop{DialInfo: reverseproxy.DialInfo{
 		Upstream: u, Network: addr.Network, Address: addr.JoinHostPort(0), Host: addr.Host, Port: strconv.Itoa(int(addr.StartPort)),
 	}}
-	via, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "http", Host: hop.Address}})
+	req := &http.Request{URL: &url.URL{Host: hop.Address}}
+	t.http.SetScheme(req)
+	hop.scheme = req.URL.Scheme
+	via, err := http.ProxyFromEnvironment(req)
 	if via != nil || err != nil {
 		return nil, fmt.Errorf("upstream %s is reached through the forward proxy of the environment", u.Dial)
 	}
 	return hop, nil
+}
+
+// reaches says that all the upstreams are reached by the codec. One that may
+// choose HTTP/2 is so once it has chosen HTTP/1.1.
+func (l *lean) reaches() bool {
+	for _, hop := range l.hops {
+		if !l.direct.Reaches(hop.scheme, hop.Address) {
+			return false
+		}
+	}
+	return true
 }
 
 // exact says what, if anything, keeps the configuration from being forwarded
@@ -130,14 +151,12 @@ func (h *Handler) exact() error {
 		return errors.New("direct is off")
 	case !ok || t.direct == nil:
 		return errors.New("the transport is not the direct one")
-	case t.http.TLS != nil:
-		return errors.New("the upstreams speak TLS")
+	case t.http.TLS != nil && !t.direct.Secures():
+		return errors.New("the TLS of the upstreams is net/http's to do")
 	case t.proxied:
 		return errors.New("the upstreams are reached through a forward proxy")
 	case p.DynamicUpstreams != nil:
 		return errors.New("upstreams are dynamic")
-	case p.Headers != nil:
-		return errors.New("header_up or header_down is set")
 	case p.Rewrite != nil:
 		return errors.New("method or rewrite is set")
 	case len(p.HandleResponse) != 0:
@@ -154,6 +173,11 @@ func (h *Handler) exact() error {
 	for _, u := range p.Upstreams {
 		if strings.ContainsAny(u.Dial, "{}") {
 			return fmt.Errorf("upstream %s holds a placeholder", u.Dial)
+		}
+	}
+	if p.Headers != nil {
+		if err := exactHeaders(p.Headers.Request); err != nil {
+			return err
 		}
 	}
 	return h.countsInside()

@@ -2,6 +2,7 @@ package breaker
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -134,20 +135,31 @@ var retries = regexp.MustCompile(`retries = .*\n`)
 // the lean forwarder and compares what upstream and client get, and what the
 // placeholders say.
 func TestLeanAndStockAreTheSame(t *testing.T) {
-	for _, b := range bouts {
+	for _, b := range slices.Concat(bouts, fieldBouts) {
 		t.Run(b.name, func(t *testing.T) {
-			d := duelists(t, b.proxy)
+			d := duelists(t, b.proxy, false)
 			t.Parallel()
-			for range map[bool]int{false: 1, true: 2}[b.again] {
-				stock, off, lean := d.stock.fight(t, b.request, b.of), d.off.fight(t, b.request, b.of), d.lean.fight(t, b.request, b.of)
-				if diff := cmp.Diff(off, lean); diff != "" {
-					t.Errorf("they differ (-lean off +lean):\n%s", diff)
-				}
-				// The one retry that a breaker has for its probes is all that is its own.
-				if diff := cmp.Diff(retries.ReplaceAllString(stock, ""), retries.ReplaceAllString(lean, "")); diff != "" {
-					t.Errorf("they differ (-reverse_proxy +lean):\n%s", diff)
-				}
-			}
+			b.fight(t, d)
 		})
+		t.Run(b.name+", over TLS", func(t *testing.T) {
+			d := duelists(t, b.proxy, true)
+			t.Parallel()
+			b.fight(t, d)
+		})
+	}
+}
+
+// fight is the exchange, as often as it is asked for.
+func (b bout) fight(t *testing.T, d *duel) {
+	t.Helper()
+	for range map[bool]int{false: 1, true: 2}[b.again] {
+		stock, off, lean := d.stock.fight(t, b.request, b.of), d.off.fight(t, b.request, b.of), d.lean.fight(t, b.request, b.of)
+		if diff := cmp.Diff(off, lean); diff != "" {
+			t.Errorf("they differ (-lean off +lean):\n%s", diff)
+		}
+		// The one retry that a breaker has for its probes is all that is its own.
+		if diff := cmp.Diff(retries.ReplaceAllString(stock, ""), retries.ReplaceAllString(lean, "")); diff != "" {
+			t.Errorf("they differ (-reverse_proxy +lean):\n%s", diff)
+		}
 	}
 }

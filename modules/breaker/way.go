@@ -28,10 +28,14 @@ func (w way) String() string {
 
 // way says how h forwards plain requests.
 func (h *Handler) way() way {
-	if h.lean.Load() != nil {
+	l := h.lean.Load()
+	if l != nil && l.reaches() {
 		return way{Way: leanWay}
 	}
-	w := way{Way: stockWay, Why: (*h.leanNot.Load()).Error()}
+	w := way{Way: stockWay, Why: "the upstreams speak HTTP/2, or have not been asked yet"}
+	if l == nil {
+		w.Why = (*h.leanNot.Load()).Error()
+	}
 	if t, ok := h.proxy.Transport.(*Transport); ok && t.direct != nil && !h.hasSockets() {
 		w.Way = directWay
 	}

@@ -15,7 +15,7 @@ import (
 
 // secure shakes hands over a new connection, as base would.
 func (t *Transport) secure(ctx context.Context, n net.Conn, addr string) (*tls.Conn, error) {
-	config := t.base.TLSClientConfig.Clone()
+	config := t.config.Clone()
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {

@@ -9,6 +9,7 @@ package wire
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -27,7 +28,8 @@ type Transport struct {
 	pool *Pool
 	head int64 // bytes that the head of an answer may have
 
-	tls    int  // the number of base's TLS configuration; zero: TLS is not done here
+	config *tls.Config
+	tls    int  // the number of config; zero: TLS is not done here
 	offers bool // the upstream is offered HTTP/2 and may choose it
 }
 
@@ -50,8 +52,11 @@ func New(base *http.Transport, pool *Pool) *Transport {
 	}
 	//lint:ignore SA1019 a base that dials so is not taken
 	own := base.DialTLSContext != nil || base.DialTLS != nil
-	if base.TLSClientConfig != nil && !own && !base.ForceAttemptHTTP2 {
-		t.tls, t.offers = pool.adopt(base.TLSClientConfig), base.TLSNextProto["h2"] != nil
+	if !own && !base.ForceAttemptHTTP2 {
+		if t.config = base.TLSClientConfig; t.config == nil {
+			t.config = new(tls.Config)
+		}
+		t.tls, t.offers = pool.adopt(t.config), base.TLSNextProto["h2"] != nil
 	}
 	return t
 }
@@ -78,7 +83,7 @@ func (t *Transport) Does(req *http.Request) bool {
 // have no trace and know that no forward proxy stands in between.
 func (t *Transport) Fits(req *http.Request) bool {
 	u := req.URL
-	if u == nil || !t.reaches(u.Scheme, u.Host) || u.Host == "" || u.Opaque != "" || req.Header == nil || req.Method == http.MethodConnect {
+	if u == nil || !t.Reaches(u.Scheme, u.Host) || u.Host == "" || u.Opaque != "" || req.Header == nil || req.Method == http.MethodConnect {
 		return false
 	}
 	if req.Method != "" && !httpguts.ValidHeaderFieldName(req.Method) {
@@ -91,8 +96,11 @@ func (t *Transport) Fits(req *http.Request) bool {
 	return plainHost(req.Host) && plainHost(u.Host) && !control(u.RawQuery) && plainFields(h) && framed(req)
 }
 
-// reaches says that the way to host is one of those gone here.
-func (t *Transport) reaches(scheme, host string) bool {
+// Secures says that TLS is done here.
+func (t *Transport) Secures() bool { return t.tls != 0 }
+
+// Reaches says that the way to host is one of those gone here.
+func (t *Transport) Reaches(scheme, host string) bool {
 	switch scheme {
 	case "http":
 		return true
@@ -186,14 +194,23 @@ func (t traced) Hear(code int, header textproto.MIMEHeader) error {
 	return t.Got1xxResponse(code, header)
 }
 
-// tracedBy has net/http tell hear of informational answers.
-func tracedBy(req *http.Request, hear Hearer) *http.Request {
-	if _, told := hear.(traced); told || hear == nil {
-		return req
+// Elsewhere is Send for requests that Fits does not accept. Net/http may read of
+// a request after it has answered it, so it gets one of its own.
+func (t *Transport) Elsewhere(req *http.Request, hear Hearer) (*http.Response, error) {
+	ctx := req.Context()
+	if _, told := hear.(traced); !told && hear != nil {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, header textproto.MIMEHeader) error { return hear.Hear(code, header) },
+		})
 	}
-	return req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		Got1xxResponse: func(code int, header textproto.MIMEHeader) error { return hear.Hear(code, header) },
-	}))
+	own := req.Clone(ctx)
+	own.Trailer = req.Trailer // it comes with the end of the body
+	res, err := t.base.RoundTrip(own)
+	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
+		_ = res.Body.Close()
+		return nil, broken(errSwitched)
+	}
+	return res, err
 }
 
 // Send is RoundTrip for requests that Fits accepts. It looks for no trace.
@@ -213,7 +230,7 @@ func (t *Transport) Send(req *http.Request, aside Aside) (*http.Response, error)
 		c, err := t.connection(ctx, req, aside.Now)
 		if err == errSpeaks {
 			t.pool.heard(req.URL.Host, false)
-			return t.base.RoundTrip(tracedBy(req, aside.Hear))
+			return t.Elsewhere(req, aside.Hear)
 		}
 		if err != nil {
 			closeBody(req)
