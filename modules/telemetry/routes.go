@@ -17,6 +17,7 @@ var unmatched = newRoute("unmatched", "")
 // they may cost, or depend on what guards have yet to find out.
 type table struct {
 	entries []entry
+	finder  *finder // nil compares all entries in turn
 	// rest is for requests that none of the entries fits.
 	rest *route
 }
@@ -36,19 +37,33 @@ func (t *table) find(r *http.Request) *route {
 }
 
 func (t *table) lookup(r *http.Request, path string) *route {
-	for i := range t.entries {
-		e := &t.entries[i]
-		if !e.match.fits(r, path) || !e.allows(r.Method) {
-			continue
-		}
-		if e.under != nil {
-			if found := e.under.lookup(r, strings.TrimPrefix(path, e.strip)); found != unmatched {
-				return found
-			}
-		}
-		return e.route
+	i := t.first(r, path)
+	if i < 0 {
+		return t.rest
 	}
-	return t.rest
+	e := &t.entries[i]
+	if e.under != nil {
+		if found := e.under.lookup(r, strings.TrimPrefix(path, e.strip)); found != unmatched {
+			return found
+		}
+	}
+	return e.route
+}
+
+func (t *table) first(r *http.Request, path string) int {
+	if t.finder != nil && !odd(path) && ascii(path) {
+		return t.finder.first(t, r, path)
+	}
+	for i := range t.entries {
+		if t.entries[i].fits(r, path) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (e *entry) fits(r *http.Request, path string) bool {
+	return e.match.fits(r, path) && e.allows(r.Method)
 }
 
 func (e *entry) allows(method string) bool {
@@ -86,7 +101,7 @@ func (p *pathPattern) fits(r *http.Request, path string) bool {
 	if p.text == "" && p.prefix {
 		return true
 	}
-	if p.text == "" || strings.Contains(path, "//") || strings.Contains(path, "/.") {
+	if p.text == "" || odd(path) {
 		if path != r.URL.Path {
 			return false // below a stripped prefix Caddy's matcher would see another path
 		}
@@ -98,6 +113,9 @@ func (p *pathPattern) fits(r *http.Request, path string) bool {
 	}
 	return strings.EqualFold(path, p.text)
 }
+
+// odd says that Caddy's matcher may see another path.
+func odd(path string) bool { return strings.Contains(path, "//") || strings.Contains(path, "/.") }
 
 // tableOf reads the routes behind h out of its configuration.
 func tableOf(ctx caddy.Context, h *Handler) *table {
@@ -175,6 +193,7 @@ func build(routes caddyhttp.RouteList, at scopeOf) *table {
 			}
 		}
 	}
+	t.finder = newFinder(t.entries)
 	return t
 }
 
