@@ -243,3 +243,49 @@ func TestTwiceIsRefused(t *testing.T) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 }
+
+// The route to HTTPS that Caddy itself appends to the server of the HTTP port is
+// there, after those of the operator.
+func TestRedirectsToHTTPS(t *testing.T) {
+	plain, secure := gateway.Addr(t), gateway.Addr(t)
+	_, httpPort, _ := strings.Cut(plain, ":")
+	_, httpsPort, _ := strings.Cut(secure, ":")
+	sites := func(kind string) (all []object) {
+		for i := range 6 {
+			all = append(all, object{"match": []object{{"host": []string{fmt.Sprintf("%s-%d.test", kind, i)}}}, "handle": []object{answering()}, "terminal": true})
+		}
+		return all
+	}
+	text, err := json.Marshal(object{"http": object{"http_port": json.Number(httpPort), "https_port": json.Number(httpsPort), "servers": object{
+		"plain": object{"listen": []string{plain}, "listener_wrappers": []object{{"wrapper": "route_index"}}, "routes": sites("plain")},
+		"secure": object{"listen": []string{secure}, "protocols": []string{"h1", "h2"}, "automatic_https": object{"disable_certificates": true},
+			"tls_connection_policies": []object{{}}, "listener_wrappers": []object{{"wrapper": "route_index"}}, "routes": sites("secure")},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	load(t, string(text))
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	for host, want := range map[string]string{
+		"plain-4.test": "200 ", "secure-4.test": "308 https://secure-4.test/x", "Secure-5.test:80": "308 https://Secure-5.test/x", "other.test": "308 https://other.test/x",
+	} {
+		r, err := http.NewRequest(http.MethodGet, "http://"+plain+"/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		res, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if got := fmt.Sprintf("%d %s", res.StatusCode, res.Header.Get("Location")); got != want {
+			t.Errorf("%s: %s, want %s", host, got, want)
+		}
+	}
+	got := gathered(t, "sallyport_route_index_routes")
+	if got["plain indexed"] != 6 || got["plain walked"] != 1 || got["secure indexed"] != 6 {
+		t.Errorf("metrics: %v, want the redirect asked in turn", got)
+	}
+}
