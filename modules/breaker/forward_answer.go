@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"sync"
@@ -103,14 +102,8 @@ func (f *forwarding) copyFields(to, from http.Header) {
 
 // copyBody passes the body on, each piece at once where the answer is a stream.
 func (f *forwarding) copyBody(res *http.Response, h http.Header) error {
-	flush := f.flushes(res, h)
-	var control *http.ResponseController
-	if flush {
-		control = http.NewResponseController(f.w)
-		if !f.ready() {
-			_ = control.Flush() // the head must not wait for the body
-		}
-	}
+	w, done := f.flushing(f.flushes(res, h))
+	defer done()
 	buf := copies.Get().(*[32 << 10]byte)
 	defer copies.Put(buf)
 	for {
@@ -121,10 +114,7 @@ func (f *forwarding) copyBody(res *http.Response, h http.Header) error {
 			}
 		}
 		if n > 0 {
-			wrote, err := f.w.Write(buf[:n])
-			if flush {
-				_ = control.Flush()
-			}
+			wrote, err := w.Write(buf[:n])
 			if err != nil {
 				return fmt.Errorf("writing: %w", err)
 			}
@@ -141,27 +131,7 @@ func (f *forwarding) copyBody(res *http.Response, h http.Header) error {
 	}
 }
 
-// ready says that some of the body has come together with the head.
-func (f *forwarding) ready() bool {
-	b, ok := f.last.in.ReadCloser.(interface{ Ready() bool })
-	return ok && b.Ready()
-}
-
 var copies = sync.Pool{New: func() any { return new([32 << 10]byte) }}
-
-// flushes says whether the client, who got the fields h, must have each piece as
-// it comes.
-func (f *forwarding) flushes(res *http.Response, h http.Header) bool {
-	if f.l.proxy.FlushInterval < 0 || res.ContentLength == -1 || caddyhttp.IsIncremental(res.Header) || caddyhttp.IsIncremental(h) {
-		return true
-	}
-	kind := h.Get("Content-Type")
-	if bare, _, _ := strings.Cut(kind, ";"); !strings.EqualFold(strings.TrimSpace(bare), "text/event-stream") {
-		return false
-	}
-	media, _, err := mime.ParseMediaType(kind)
-	return err == nil && media == "text/event-stream"
-}
 
 // tell writes reverse_proxy's debug line of an attempt.
 func (f *forwarding) tell(c *zapcore.CheckedEntry, hop *hop, took time.Duration, res *http.Response, err error) {

@@ -163,8 +163,6 @@ func (h *Handler) exact() error {
 		return errors.New("handle_response, replace_status or intercepting is set")
 	case p.RequestBuffers != 0 || p.ResponseBuffers != 0:
 		return errors.New("request_buffers or response_buffers is set")
-	case p.FlushInterval > 0:
-		return errors.New("flush_interval is set")
 	case p.VerboseLogs:
 		return errors.New("verbose_logs is set")
 	case len(p.LoadBalancing.RetryMatch) != 0:

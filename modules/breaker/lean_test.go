@@ -30,7 +30,7 @@ func TestWhatIsForwardedLean(t *testing.T) {
 		{"rewrite", "", `,"rewrite":{"method":"GET"}`, "direct: method or rewrite is set"},
 		{"handle_response", "", `,"handle_response":[{"status_code":"201"}]`, "direct: handle_response, replace_status or intercepting is set"},
 		{"buffers", "", `,"request_buffers":10`, "direct: request_buffers or response_buffers is set"},
-		{"flush", "", `,"flush_interval":"1s"`, "direct: flush_interval is set"},
+		{"flush", "", `,"flush_interval":"1s"`, "lean"},
 		{"flush at once", "", `,"flush_interval":-1`, "lean"},
 		{"verbose", "", `,"verbose_logs":true`, "direct: verbose_logs is set"},
 		{"retry_match", "", `,"load_balancing":{"retry_match":[{"method":["POST"]}]}`, "direct: lb_retry_match is set"},
