@@ -74,10 +74,10 @@ func parse(raw string, max int, readHeader func(*scratch, string) (*Header, erro
 	if err := t.registered(); err != nil {
 		return nil, err
 	}
-	// The signature is decoded again when it is verified; a spelling that is
-	// not canonical must be refused even where nobody verifies.
-	if _, err := s.decode(raw[dot2+1:]); err != nil {
-		return nil, err
+	// The signature is decoded when it is verified; a spelling that is not
+	// canonical must be refused even where nobody verifies.
+	if !canonical(raw[dot2+1:]) {
+		return nil, ErrBase64
 	}
 	return t, nil
 }
@@ -143,13 +143,29 @@ const (
 )
 
 var class = func() (c [256]byte) {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	for i := range len(alphabet) {
 		c[alphabet[i]] = letter
 	}
 	c['.'] = dot
 	return c
 }()
+
+// canonical says whether a segment whose characters were checked decodes: no
+// lone character at its end, and no bits in the last one that belong to nothing.
+func canonical(segment string) bool {
+	last := strings.IndexByte(alphabet, segment[len(segment)-1])
+	switch len(segment) % 4 {
+	case 1:
+		return false
+	case 2:
+		return last&0xf == 0
+	case 3:
+		return last&3 == 0
+	}
+	return true
+}
+
+const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 var strict = base64.RawURLEncoding.Strict()
 
