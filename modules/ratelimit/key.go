@@ -14,6 +14,7 @@ import (
 type template struct {
 	parts      []part
 	ipv4, ipv6 int
+	same       string // the key, where it is the same for every request
 }
 
 type part struct {
@@ -43,6 +44,9 @@ func newTemplate(text string, ipv4, ipv6 int) template {
 		t.parts = append(t.parts, part{text: text[open+1 : open+end], placeholder: true})
 		text = text[open+end+1:]
 	}
+	if len(t.parts) == 1 && !t.parts[0].placeholder {
+		t.same = digestLong(t.parts[0].text)
+	}
 	return t
 }
 
@@ -50,6 +54,9 @@ func newTemplate(text string, ipv4, ipv6 int) template {
 // was empty. Where there are several parts each value carries its length, so
 // that no two pairs of values make the same key.
 func (t *template) fill(repl *caddy.Replacer) (key string, whole bool) {
+	if t.same != "" {
+		return t.same, true
+	}
 	if len(t.parts) == 1 && t.parts[0].placeholder {
 		value, _ := repl.GetString(t.parts[0].text)
 		return digestLong(t.group(value)), value != ""
