@@ -36,7 +36,7 @@ type forwarding struct {
 
 	own  [4][1]string // values of the fields that every proxied request gets
 	via  [1]string
-	vals [24]string // of the answer
+	vals [16]string // of the answer
 }
 
 // forward does what reverse_proxy's ServeHTTP does for a request that prepare

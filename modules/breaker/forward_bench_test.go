@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"unsafe"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -115,4 +116,13 @@ type idle struct{}
 func (idle) ServeHTTP(w http.ResponseWriter, _ *http.Request, _ caddyhttp.Handler) error {
 	_, err := io.WriteString(w, "")
 	return err
+}
+
+// TestTheSizeOfAForwarding keeps it in the allocator's class of 2 KiB: what is
+// above is rounded up by an eighth.
+func TestTheSizeOfAForwarding(t *testing.T) {
+	const most = 2048 - 8 // what the allocator writes before it
+	if n := unsafe.Sizeof(forwarding{}); n > most {
+		t.Errorf("%d bytes, want %d at most", n, most)
+	}
 }
