@@ -106,6 +106,16 @@ func (p *Process) Ended() (int, error) {
 	}
 }
 
+// Over says that the program has ended.
+func (p *Process) Over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // Crash kills the process and waits until it is gone.
 func (p *Process) Crash() error {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -30,6 +30,7 @@ type options struct {
 	plot     string
 	profiles string
 	beside   string
+	peers    []contestant
 }
 
 func main() {
@@ -42,6 +43,7 @@ func main() {
 	flag.StringVar(&o.plot, "plot", "", "draw the medians into this SVG file, and the curves into another beside it")
 	flag.StringVar(&o.profiles, "profiles", "", "write a CPU profile of the gateway in each scenario into this directory")
 	flag.StringVar(&o.beside, "beside", "", "another build of the gateway, which takes turns with the first in every scenario")
+	flag.Func("peer", "NAME=COMMAND: another bare proxy for A, which listens on 127.0.0.1:$PORT and forwards to $UPSTREAM; may stand several times", o.peer)
 	flag.Usage = func() {
 		fmt.Fprintln(os.Stderr, "usage: load [flags] BINARY")
 		flag.PrintDefaults()
@@ -118,6 +120,9 @@ func run(o options) error {
 	for _, sc := range s.scenarios() {
 		if o.wants(sc.letter) {
 			sc.contestants = beside(sc.contestants, o.beside)
+			if sc.letter == "A" {
+				sc.contestants = append(sc.contestants, o.peers...)
+			}
 			results, err := s.play(sc, o)
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s: %w", sc.letter, err))
@@ -143,6 +148,15 @@ func run(o options) error {
 	}
 	fmt.Print(all.text())
 	return errors.Join(failed, writeJSON(o.json, all), all.writeMarkdown(o.markdown), writePlot(o.plot, all.Results), writeCurves(o.plot, all.Points))
+}
+
+func (o *options) peer(text string) error {
+	name, command, ok := strings.Cut(text, "=")
+	if !ok || name == "" || command == "" {
+		return errors.New("want NAME=COMMAND")
+	}
+	o.peers = append(o.peers, contestant{name: name, kind: "peer", config: command})
+	return nil
 }
 
 // beside puts another build of the gateway next to each that is one.

@@ -22,8 +22,8 @@ type scenario struct {
 // contestant is a program and its configuration for one scenario.
 type contestant struct {
 	name   string
-	kind   string // sallyport, caddy, nginx or haproxy
-	config string // what stands in the site, or the frontend
+	kind   string // sallyport, caddy, nginx, haproxy or peer
+	config string // what stands in the site, or the frontend; a peer's command
 	global string // what stands in the global options
 	gogc   string // GOGC; empty: the program's own choice
 	path   string // what is asked for; empty: /

@@ -49,7 +49,7 @@ func (s *set) start(name string, core, port int, argv, env []string) (*actor, er
 	if err != nil {
 		return nil, err
 	}
-	if err := awaitPort(port); err != nil {
+	if err := awaitPort(p, port); err != nil {
 		lines := strings.Join(p.Lines(), "\n")
 		return nil, errors.Join(fmt.Errorf("%s does not listen: %w\n%s", name, err, lines), p.Crash())
 	}

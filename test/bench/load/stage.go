@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -181,6 +182,9 @@ func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 		return s.launch("nginx", 0, n, nginx(n, s.back, ssl, tls+"location / { "+c.config+"proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ''; }"), nil)
 	case "haproxy":
 		argv = []string{"haproxy", "-db", "-f", write("haproxy.cfg", haproxy(n, s.back, s.haproxyTLS(sc), c.config))}
+	case "peer":
+		argv = []string{"sh", "-c", "exec " + c.config}
+		env = append(os.Environ(), fmt.Sprintf("PORT=%d", n), "UPSTREAM="+s.back)
 	default:
 		admin := filepath.Join(dir, "admin")
 		global, binary := "admin unix/"+admin+"\npersist_config off\nauto_https disable_redirects\n"+c.global, s.caddy
@@ -204,9 +208,9 @@ func (s *set) enter(c contestant, sc scenario) (*actor, error) {
 		return nil, err
 	}
 	a, err := s.start(c.name, 0, n, argv, env)
-	if err == nil && c.kind != "haproxy" {
+	if err == nil && (c.kind == "caddy" || c.kind == "sallyport") {
 		a.metrics, a.admin = metrics, filepath.Join(dir, "admin")
-		if err = awaitPort(metrics); err != nil {
+		if err = awaitPort(a.Process, metrics); err != nil {
 			a.halt()
 		}
 	}
@@ -277,9 +281,9 @@ func (s *set) launch(name string, core, n int, config string, env []string) (*ac
 }
 
 // awaitPort waits long: ten thousand routes take their time to be read.
-func awaitPort(n int) error {
-	var err error
-	for deadline := time.Now().Add(6 * stage.Patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+func awaitPort(p *stage.Process, n int) error {
+	err := errors.New("it has ended")
+	for deadline := time.Now().Add(6 * stage.Patience); !p.Over() && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var c net.Conn
 		if c, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", n)); err == nil {
 			return c.Close()
