@@ -25,7 +25,7 @@ build: ## build bin/sallyport
 	CGO_ENABLED=0 go build -trimpath -mod=readonly -o $(BINARY) ./cmd/sallyport
 
 # What the tests of all rooms need beside Go.
-TEST_NEEDS := redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls' haproxy=haproxy socat=socat taskset=util-linux
+TEST_NEEDS := redis-server=redis-server curl=curl cc='gcc libc6-dev' promtool=prometheus prometheus=prometheus amtool=prometheus-alertmanager docker-compose=docker-compose rsyslogd='rsyslog rsyslog-gnutls' haproxy=haproxy socat=socat
 
 .PHONY: test
 test: build ## run all tests, installing what they need; the last line counts them
@@ -205,7 +205,7 @@ CHAOS_REPORT := --report docs/drill-report.md
 
 .PHONY: chaos
 chaos: build ## break Redis, services, issuer, sink, collector and gateways under load and judge the objectives; CHAOS="--only redis" for some
-	@.tools/need.sh redis-server=redis-server prometheus=prometheus haproxy=haproxy socat=socat taskset=util-linux
+	@.tools/need.sh redis-server=redis-server prometheus=prometheus haproxy=haproxy socat=socat
 	go run ./test/chaos $(CHAOS) $(BINARY)
 
 # A load of your own: SCALE="--rate 5000 --keys 20000 --routes 100 --connections 20000 --cpu 1 --memory 512".

@@ -4,6 +4,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -13,7 +14,11 @@ import (
 )
 
 func main() {
-	tune()
+	// A gateway's live heap is small and its garbage short-lived: collecting a
+	// quarter as often trades a little memory for a fifth of the CPU.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
 	nameplate()
 	if err := checkEnvironment(os.Args); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)

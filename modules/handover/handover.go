@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type Handover struct {
 	leaving   atomic.Bool
 	inFlight  atomic.Int64 // requests, without WebSockets
 	tunnels   tunnels
+	takeBack  func() // the processor that was lent
 }
 
 // CaddyModule returns the Caddy module information.
@@ -61,7 +63,7 @@ func (h *Handover) Provision(ctx caddy.Context) error {
 	if !ok || !isApp {
 		return fmt.Errorf("handover: not on a server of the http app")
 	}
-	h.app, h.logger = app, ctx.Logger()
+	h.app, h.logger, h.takeBack = app, ctx.Logger(), sync.OnceFunc(lend())
 	for i, listen := range server.Listen {
 		addr, err := caddy.ParseNetworkAddress(listen)
 		if err != nil {
@@ -93,12 +95,19 @@ func (h *Handover) Provision(ctx caddy.Context) error {
 
 // Cleanup forgets the app's delay.
 func (h *Handover) Cleanup() error {
+	if h.takeBack != nil { // the configuration may have failed
+		h.takeBack()
+	}
 	delays.Delete(h.app)
 	return nil
 }
 
-// WrapListener returns l: what there is to do is done by the network.
-func (*Handover) WrapListener(l net.Listener) net.Listener { return l }
+// WrapListener returns l: what there is to do is done by the network. It is
+// called once everything is provisioned.
+func (h *Handover) WrapListener(l net.Listener) net.Listener {
+	h.takeBack()
+	return l
+}
 
 // UnmarshalCaddyfile sets up the listener wrapper. Syntax:
 //
