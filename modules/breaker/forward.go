@@ -151,15 +151,23 @@ func (f *forwarding) send(now time.Time) (*http.Response, error) {
 
 func (f *forwarding) roundTrip(now time.Time) (*http.Response, error) {
 	if len(f.l.up) > 0 && !f.l.direct.Fits(&f.out) {
-		sentStock.Inc()
-		return f.l.direct.Elsewhere(&f.out, f) // for what header_up has made of it
+		return f.elsewhere() // for what header_up has made of it
 	}
-	sentLean.Inc()
 	aside := wire.Aside{Hear: f, Now: now, Patient: f.clock.timer == nil}
 	if f.tries == 1 {
 		aside.Room = &f.room
 	}
-	return f.l.direct.Send(&f.out, aside)
+	res, err := f.l.direct.Send(&f.out, aside)
+	if err == wire.ErrSpeaks {
+		return f.elsewhere()
+	}
+	sentLean.Inc()
+	return res, err
+}
+
+func (f *forwarding) elsewhere() (*http.Response, error) {
+	sentStock.Inc()
+	return f.l.direct.Elsewhere(&f.out, f)
 }
 
 // Hear implements wire.Hearer: informational answers go on to the client.

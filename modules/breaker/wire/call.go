@@ -53,6 +53,9 @@ func (k *call) do() (*http.Response, error) {
 		return nil, k.failed(broken(err))
 	}
 	c.limit = -1
+	if k.timer != nil {
+		k.timer.stop() // an answer without a body gives the connection back
+	}
 	return k.answer(res, zipped), nil
 }
 
@@ -183,8 +186,12 @@ func (k *call) watch(d time.Duration) *headTimer {
 		defer h.mu.Unlock()
 		if !h.over {
 			h.timer = time.AfterFunc(d, func() {
-				h.late.Store(true)
-				abort()
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				if !h.over { // or the connection may be another request's by now
+					h.late.Store(true)
+					abort()
+				}
 			})
 		}
 	}

@@ -52,9 +52,9 @@ func (t *Transport) secure(ctx context.Context, n net.Conn, addr string) (*tls.C
 	return c, err
 }
 
-// errSpeaks ends a handshake in which the upstream chose a protocol that is
+// ErrSpeaks ends a handshake in which the upstream chose a protocol that is
 // net/http's.
-var errSpeaks = errors.New("the upstream speaks another protocol")
+var ErrSpeaks = errors.New("the upstream speaks another protocol")
 
 // elsewhere says that what a handshake agreed on is not done here.
 func (t *Transport) elsewhere(state tls.ConnectionState) bool {

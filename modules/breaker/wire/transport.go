@@ -17,6 +17,7 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -161,11 +162,15 @@ func untraced(ctx context.Context) bool {
 
 // RoundTrip implements http.RoundTripper for requests that Does accepts.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	trace := httptrace.ContextClientTrace(req.Context())
-	if trace == nil || trace.Got1xxResponse == nil {
-		return t.Send(req, Aside{})
+	var aside Aside
+	if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.Got1xxResponse != nil {
+		aside.Hear = traced{trace}
 	}
-	return t.Send(req, Aside{Hear: traced{trace}})
+	res, err := t.Send(req, aside)
+	if err == ErrSpeaks {
+		return t.Elsewhere(req, aside.Hear)
+	}
+	return res, err
 }
 
 // Aside is what the caller of Send knows, wants or has besides the request.
@@ -194,13 +199,20 @@ func (t traced) Hear(code int, header textproto.MIMEHeader) error {
 	return t.Got1xxResponse(code, header)
 }
 
-// Elsewhere is Send for requests that Fits does not accept. Net/http may read of
-// a request after it has answered it, so it gets one of its own.
+// Elsewhere is Send for requests that Fits does not accept, or Send itself. Net/http
+// may read of a request after it has answered it, so it gets one of its own; and
+// it tells of informational answers on a goroutine that it does not wait for, so
+// hear hears of none once Elsewhere has returned.
 func (t *Transport) Elsewhere(req *http.Request, hear Hearer) (*http.Response, error) {
 	ctx := req.Context()
 	if _, told := hear.(traced); !told && hear != nil {
+		var until deadline
+		defer until.end()
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-			Got1xxResponse: func(code int, header textproto.MIMEHeader) error { return hear.Hear(code, header) },
+			Got1xxResponse: func(code int, header textproto.MIMEHeader) (err error) {
+				until.do(func() { err = hear.Hear(code, header) })
+				return err
+			},
 		})
 	}
 	own := req.Clone(ctx)
@@ -213,7 +225,29 @@ func (t *Transport) Elsewhere(req *http.Request, hear Hearer) (*http.Response, e
 	return res, err
 }
 
-// Send is RoundTrip for requests that Fits accepts. It looks for no trace.
+// deadline ends what may be done: nothing begins after its end, which waits for
+// what has begun.
+type deadline struct {
+	mu   sync.Mutex
+	past bool
+}
+
+func (d *deadline) do(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.past {
+		f()
+	}
+}
+
+func (d *deadline) end() {
+	d.mu.Lock()
+	d.past = true
+	d.mu.Unlock()
+}
+
+// Send is RoundTrip for requests that Fits accepts. It looks for no trace, and
+// leaves the request to Elsewhere with ErrSpeaks.
 func (t *Transport) Send(req *http.Request, aside Aside) (*http.Response, error) {
 	ctx := req.Context()
 	if aside.Now.IsZero() {
@@ -228,9 +262,9 @@ func (t *Transport) Send(req *http.Request, aside Aside) (*http.Response, error)
 			return nil, context.Cause(ctx)
 		}
 		c, err := t.connection(ctx, req, aside.Now)
-		if err == errSpeaks {
+		if err == ErrSpeaks {
 			t.pool.heard(req.URL.Host, false)
-			return t.Elsewhere(req, aside.Hear)
+			return nil, err
 		}
 		if err != nil {
 			closeBody(req)
@@ -285,7 +319,7 @@ func (t *Transport) connection(ctx context.Context, req *http.Request, now time.
 	state := s.ConnectionState()
 	if t.elsewhere(state) {
 		_ = s.Close()
-		return nil, errSpeaks
+		return nil, ErrSpeaks
 	}
 	c := newConn(s, t.pool, at, in, out)
 	c.tls = &state
