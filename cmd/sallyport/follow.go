@@ -74,11 +74,16 @@ func followed(args []string) ([]string, *follower) {
 	return rest, f
 }
 
-// run looks at the file once a second for as long as the process lives. What
-// the file said before the gateway started is the first thing compared with, so
-// that a change during the start is a change.
-func (f *follower) run() {
+// start begins to follow the file. What the file says before the gateway has
+// read it is the first thing compared with, so that a change during the start is
+// a change.
+func (f *follower) start() {
 	f.running, _ = f.read()
+	go f.run()
+}
+
+// run looks at the file once a second for as long as the process lives.
+func (f *follower) run() {
 	for range time.Tick(lookEvery) {
 		if ctx := caddy.ActiveContext(); ctx.Context != nil && !caddy.Exiting() {
 			_ = instrument.Register(ctx.GetMetricsRegistry(), inForce)

@@ -26,7 +26,7 @@ func main() {
 	}
 	args, file := followed(os.Args)
 	if os.Args = args; file != nil {
-		go file.run()
+		file.start()
 	}
 	caddycmd.Main()
 }
