@@ -58,8 +58,9 @@ func hashOf(raw string) uint64 {
 	return maphash.String(seed, raw[strings.LastIndexByte(raw, '.')+1:])
 }
 
-func (c *cache) get(raw string, now time.Time) *facts {
-	hash := hashOf(raw)
+func (c *cache) get(raw string, now time.Time) *facts { return c.find(hashOf(raw), raw, now) }
+
+func (c *cache) find(hash uint64, raw string, now time.Time) *facts {
 	b := &c.buckets[hash&uint64(len(c.buckets)-1)]
 	for w := range b {
 		if e := b[w].Load(); e != nil && e.hash == hash && e.token.Raw() == raw {
@@ -132,11 +133,11 @@ func (c *cache) sweepLocked(keep *entry) {
 
 // cached returns what is known about raw and still holds: the keys are those
 // it was verified with, and not too old.
-func (i *Issuer) cached(raw string, now time.Time) *facts {
+func (i *Issuer) cached(hash uint64, raw string, now time.Time) *facts {
 	if i.cache == nil {
 		return nil
 	}
-	f := i.cache.get(raw, now)
+	f := i.cache.find(hash, raw, now)
 	if f == nil {
 		i.count.cacheMiss.Inc()
 		return nil
@@ -148,6 +149,31 @@ func (i *Issuer) cached(raw string, now time.Time) *facts {
 	}
 	i.count.cacheHit.Inc()
 	return f
+}
+
+// guesses is how many tokens of a route of several issuers are known by the
+// issuer that had them last. Others are looked for with each of them.
+const guesses = 4096
+
+// known finds raw among the verified tokens of the route's issuers.
+func (h *Handler) known(raw string, now time.Time) (*facts, *Issuer) {
+	hash, first := hashOf(raw), 0
+	var guess *atomic.Uint32
+	if h.guesses != nil {
+		guess = &h.guesses[hash%uint64(len(h.guesses))]
+		first = int(guess.Load())
+	}
+	for n := range h.issuers {
+		at := (first + n) % len(h.issuers)
+		i := h.issuers[at]
+		if f := i.cached(hash, raw, now); f != nil {
+			if n > 0 {
+				guess.Store(uint32(at))
+			}
+			return f, i
+		}
+	}
+	return nil, nil
 }
 
 // remember keeps f, unless verifying costs less than looking it up.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,5 +197,38 @@ func BenchmarkServeHTTP(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestTokensOfManyIssuersAreKnown has so few guesses that most are wrong: that
+// costs time and nothing else.
+func TestTokensOfManyIssuersAreKnown(t *testing.T) {
+	k, now := newKey(t, "EdDSA", "k1"), time.Now()
+	h := &Handler{guesses: make([]atomic.Uint32, 2)}
+	for n := range 5 {
+		h.issuers = append(h.issuers, &Issuer{name: fmt.Sprint("many-", n), fixed: &ring{}, cache: newCache(1 << 20), count: countersOf(fmt.Sprint("many-", n))})
+	}
+	var all []*facts
+	for n := range 50 {
+		f := parsed(t, k, map[string]any{"sub": fmt.Sprint(n), "exp": now.Unix() + 60})
+		h.issuers[n%5].cache.put(f, now, maxCached)
+		all = append(all, f)
+	}
+	var asked sync.WaitGroup
+	for range 4 {
+		asked.Go(func() {
+			for range 3 {
+				for n, f := range all {
+					if got, i := h.known(f.token.Raw(), now); got != f || i != h.issuers[n%5] {
+						t.Errorf("token %d is known as %v of %v", n, got, i)
+					}
+				}
+			}
+		})
+	}
+	asked.Wait()
+	stranger := parsed(t, k, map[string]any{"sub": "stranger", "exp": now.Unix() + 60})
+	if f, i := h.known(stranger.token.Raw(), now); f != nil || i != nil {
+		t.Errorf("a token that nobody has seen is known as %v of %v", f, i)
 	}
 }

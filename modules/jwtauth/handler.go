@@ -3,6 +3,7 @@ package jwtauth
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -71,7 +72,8 @@ type Handler struct {
 	Resource *Resource `json:"resource,omitempty"`
 
 	issuers  []*Issuer
-	asked    *Issuer // about opaque tokens; nil where nobody is
+	guesses  []atomic.Uint32 // by hash of a token, who had it last; nil for one issuer
+	asked    *Issuer         // about opaque tokens; nil where nobody is
 	sources  []Source
 	guarded  guarded
 	maxBytes int
@@ -104,6 +106,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.issuers, err = app.(*Issuers).named(h.Issuers); err != nil {
 		return err
+	}
+	if len(h.issuers) > 1 {
+		h.guesses = make([]atomic.Uint32, guesses)
 	}
 	if h.dpop, err = h.DPoP.provision(ctx); err != nil {
 		return fmt.Errorf("jwt: dpop: %w", err)

@@ -25,10 +25,8 @@ type facts struct {
 // verify finds out who sent raw. On error the issuer is the one the token
 // claims to be from, or nil if it is none of the route's.
 func (h *Handler) verify(ctx context.Context, raw string, now time.Time) (*facts, *Issuer, error) {
-	for _, i := range h.issuers {
-		if f := i.cached(raw, now); f != nil {
-			return f, i, i.recheck(f, now)
-		}
+	if f, i := h.known(raw, now); f != nil {
+		return f, i, i.recheck(f, now)
 	}
 	if i := h.asked; i != nil && opaque(raw) {
 		f, err := i.introspect(ctx, raw, false, now)
