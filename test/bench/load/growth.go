@@ -72,7 +72,7 @@ func (s *set) growKeys(o options) (all []point, err error) {
 	for _, n := range []int{1, 1000, 100_000, 1_000_000} {
 		sc := scenario{header: "X-User: user-0"}
 		c := ours("Sallyport, limit in memory", "", limit+breakerProxy)
-		c.config = strings.Replace(limit, "rate 1000000/1s", "rate 10/1h\n\t\tburst 1000000\n\t\tmax_keys 2000000", 1) + "respond \"" + strings.Repeat("x", answer) + "\"\n"
+		c.config = strings.Replace(limit, "rate 1000000/1s", "rate 10/1h\n\t\tburst 1000000\n\t\tmax_keys 2000000\n\t\tnew_keys 2000000/1s", 1) + "respond \"" + strings.Repeat("x", answer) + "\"\n"
 		file := filepath.Join(s.dir, fmt.Sprintf("keys-%d.lua", n))
 		if err := os.WriteFile(file, fmt.Appendf(nil, keys, n), 0o600); err != nil {
 			return nil, err

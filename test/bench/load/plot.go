@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// writePlot draws a bar for each median.
+// writePlot draws a bar for each median, in the scale of its scenario.
 func writePlot(file string, all []result) error {
 	if file == "" || len(all) == 0 {
 		return nil
 	}
 	const row, left, width = 18, 400, 420
-	most := 0.0
+	most := map[string]float64{}
 	for _, r := range all {
 		_, middle, _ := r.cpu()
-		most = max(most, middle)
+		most[r.Scenario] = max(most[r.Scenario], middle)
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", left+width+70, row*(len(all)+2))
-	fmt.Fprintf(&b, `<text x="4" y="14" font-weight="bold">CPU a request, µs (median)</text>`+"\n")
+	fmt.Fprintf(&b, `<text x="4" y="14" font-weight="bold">CPU a request, µs (median), each scenario in its own scale</text>`+"\n")
 	for i, r := range all {
 		_, middle, _ := r.cpu()
 		y := row*(i+1) + 6
 		fmt.Fprintf(&b, `<text x="4" y="%d">%s  %s</text><rect x="%d" y="%d" width="%.1f" height="%d" fill="%s"/><text x="%.1f" y="%d">%.1f</text>`+"\n",
-			y+12, r.Scenario, r.Who, left, y, middle/most*width, row-4, color(r.Who), left+middle/most*width+6, y+12, middle)
+			y+12, r.Scenario, r.Who, left, y, middle/most[r.Scenario]*width, row-4, color(r.Who), left+middle/most[r.Scenario]*width+6, y+12, middle)
 	}
 	b.WriteString("</svg>\n")
 	return os.WriteFile(file, []byte(b.String()), 0o644)
