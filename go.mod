@@ -7,6 +7,7 @@ tool github.com/caddyserver/xcaddy/cmd/xcaddy
 require (
 	cel.dev/cel-go v0.32.0
 	connectrpc.com/connect v1.19.1
+	filippo.io/bigmod v0.1.0
 	github.com/Shopify/toxiproxy/v2 v2.12.0
 	github.com/Unleash/unleash-go-sdk/v5 v5.0.3
 	github.com/caddyserver/caddy/v2 v2.11.9
@@ -65,7 +66,6 @@ require (
 	cloud.google.com/go/auth/oauth2adapt v0.2.8 // indirect
 	cloud.google.com/go/compute/metadata v0.9.1 // indirect
 	dario.cat/mergo v1.0.2 // indirect
-	filippo.io/bigmod v0.1.0 // indirect
 	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/AndreasBriese/bbloom v0.0.0-20190825152654-46b345b51c96 // indirect
 	github.com/BurntSushi/toml v1.6.0 // indirect

@@ -18,18 +18,11 @@ type Key struct {
 	// Algorithm is the only one the key serves.
 	Algorithm Algorithm
 
-	rsa *rsa.PublicKey
+	rsa *rsaKey
 	ec  *ecdsa.PublicKey
 	ed  ed25519.PublicKey
 	mac *sync.Pool // of hash.Hash, keyed with the secret
 }
-
-// Size limits of RSA keys in bits. Larger ones make each verification an
-// attack on the gateway.
-const (
-	MinRSA = 2048
-	MaxRSA = 8192
-)
 
 // NewKey returns a Key for public, an *rsa.PublicKey, *ecdsa.PublicKey,
 // ed25519.PublicKey or, for the HS algorithms, a secret []byte.
@@ -38,10 +31,11 @@ func NewKey(id string, a Algorithm, public any) (*Key, error) {
 	fits := false
 	switch p := public.(type) {
 	case *rsa.PublicKey:
-		if bits := p.N.BitLen(); bits < MinRSA || bits > MaxRSA {
-			return nil, fmt.Errorf("RSA key has %d bits, accepted are %d to %d", bits, MinRSA, MaxRSA)
+		sound, err := newRSAKey(p)
+		if err != nil {
+			return nil, err
 		}
-		k.rsa, fits = p, a >= RS256 && a <= PS512
+		k.rsa, fits = sound, a >= RS256 && a <= PS512
 	case *ecdsa.PublicKey:
 		if _, err := p.ECDH(); err != nil {
 			return nil, fmt.Errorf("point is not on its curve: %w", err)

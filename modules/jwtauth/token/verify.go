@@ -50,9 +50,10 @@ func (k *Key) verify(s *scratch, signature []byte) bool {
 		s.text = appendDER(s.text[:0], signature[:size], signature[size:])
 		return ecdsa.VerifyASN1(k.ec, digest, s.text)
 	case a >= PS256:
-		return rsa.VerifyPSS(k.rsa, a.hash(), s.sum(a), signature, pss) == nil
+		return rsa.VerifyPSS(k.rsa.PublicKey, a.hash(), s.sum(a), signature, pss) == nil
 	default:
-		return rsa.VerifyPKCS1v15(k.rsa, a.hash(), s.sum(a), signature) == nil
+		// The encoded message goes where the signed text was.
+		return k.rsa.verify(a.hash(), s.sum(a), signature, s.text)
 	}
 }
 
