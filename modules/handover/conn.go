@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -48,34 +49,34 @@ type conn struct {
 	reading bool // a Read is under way
 	closing bool // Close came while a handler had the request
 	left    bool // it is the successor's
+	in, out deadline
+	waits   bool          // a Read waits for woken
+	woken   chan struct{} // of one place
+
+	at    int // in patience
+	round uint
 }
 
 func (c *conn) Read(p []byte) (int, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.left {
-		c.mu.Unlock()
 		return 0, net.ErrClosed
 	}
 	if len(c.rest) > 0 {
 		n := copy(p, c.rest)
 		c.rest = c.rest[n:]
 		c.noteLocked(p[:n])
-		c.mu.Unlock()
 		return n, nil
 	}
 	c.reading = true
-	c.mu.Unlock()
-
-	n, err := c.TCPConn.Read(p)
-
-	c.mu.Lock()
+	n, err := c.receiveLocked(p)
 	c.reading = false
 	if n == 1 && len(p) == 1 && c.handled && c.got == c.length {
 		c.ahead = append(c.ahead, p[0])
 	}
 	c.noteLocked(p[:n])
 	if c.left {
-		c.mu.Unlock()
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			c.TCPConn.Close()
 		} else {
@@ -88,8 +89,55 @@ func (c *conn) Read(p []byte) (int, error) {
 	if err != nil && !c.handled {
 		c.stays = true
 	}
-	c.mu.Unlock()
 	return n, err
+}
+
+// receiveLocked reads from the socket. It gives up mu while it waits.
+func (c *conn) receiveLocked(p []byte) (n int, err error) {
+	// http.Server's reading ahead: one byte, while a handler runs.
+	if len(p) == 1 && c.handled && !c.in.exact {
+		c.waitLocked()
+		if c.left || interrupts(c.in.due) {
+			return 0, os.ErrDeadlineExceeded
+		}
+	}
+	c.in.busy = true
+	defer func() { c.in.busy = false }()
+	if err := c.in.arm(c.TCPConn.SetReadDeadline); err != nil {
+		return 0, err
+	}
+	for {
+		c.mu.Unlock()
+		n, err = c.TCPConn.Read(p)
+		c.mu.Lock()
+		if err == nil || c.left || !errors.Is(err, os.ErrDeadlineExceeded) || !c.in.early(c.TCPConn.SetReadDeadline) {
+			return n, err
+		}
+	}
+}
+
+// waitLocked waits until it is woken, or patience ends. It gives up mu
+// meanwhile.
+func (c *conn) waitLocked() {
+	if interrupts(c.in.due) {
+		return
+	}
+	if c.woken == nil {
+		c.woken = make(chan struct{}, 1)
+	}
+	c.waits = true
+	ahead.enter(c)
+	c.mu.Unlock()
+	<-c.woken
+	ahead.leave(c)
+	c.mu.Lock()
+}
+
+func (c *conn) wakeLocked() {
+	if c.waits {
+		c.waits = false
+		c.woken <- struct{}{}
+	}
 }
 
 func (c *conn) noteLocked(p []byte) {
@@ -103,11 +151,40 @@ func (c *conn) noteLocked(p []byte) {
 	}
 }
 
-func (c *conn) Write(p []byte) (int, error) {
+func (c *conn) Write(p []byte) (n int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wrote, c.out.busy = true, true
+	defer func() { c.out.busy = false }()
+	if err := c.out.arm(c.TCPConn.SetWriteDeadline); err != nil {
+		return 0, err
+	}
+	for {
+		c.mu.Unlock()
+		more, err := c.TCPConn.Write(p[n:])
+		c.mu.Lock()
+		n += more
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !c.out.early(c.TCPConn.SetWriteDeadline) {
+			return n, err
+		}
+	}
+}
+
+// ReadFrom lets the kernel copy where it can.
+func (c *conn) ReadFrom(r io.Reader) (int64, error) {
 	c.mu.Lock()
 	c.wrote = true
+	c.out.beExact(c.TCPConn.SetWriteDeadline)
 	c.mu.Unlock()
-	return c.TCPConn.Write(p)
+	return c.TCPConn.ReadFrom(r)
+}
+
+// WriteTo lets the kernel copy where it can.
+func (c *conn) WriteTo(w io.Writer) (int64, error) {
+	c.mu.Lock()
+	c.in.beExact(c.TCPConn.SetReadDeadline)
+	c.mu.Unlock()
+	return c.TCPConn.WriteTo(w)
 }
 
 // Close closes the connection, or passes it on to the next configuration where
@@ -115,32 +192,28 @@ func (c *conn) Write(p []byte) (int, error) {
 // was said about closing.
 func (c *conn) Close() error {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wakeLocked()
 	switch {
 	case c.left:
-		c.mu.Unlock()
 		return nil
 	case c.stays || !c.known || c.gen.successor(c.gen) == nil:
-		c.mu.Unlock()
 		return c.TCPConn.Close()
 	case c.handled:
 		// Either the server's goroutine for this connection ends it, and tells
 		// changed so next; or the goroutine of the shutdown found it idle before
 		// changed has heard of that.
 		c.closing = true
-		c.mu.Unlock()
 		return nil
 	case c.wrote:
-		c.mu.Unlock()
 		return c.TCPConn.Close()
 	}
 	c.left = true
 	if c.reading {
 		// The reader passes it on, with what comes in the last moment. It waits for
 		// mu: a deadline set later would be the successor's.
-		defer c.mu.Unlock()
 		return c.TCPConn.SetReadDeadline(past)
 	}
-	c.mu.Unlock()
 	c.pass()
 	return nil
 }
@@ -158,24 +231,28 @@ func (c *conn) pass() {
 // The server's deadlines end with its hold on the connection.
 
 func (c *conn) SetDeadline(t time.Time) error {
-	return c.whileHeld(func() error { return c.TCPConn.SetDeadline(t) })
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 func (c *conn) SetReadDeadline(t time.Time) error {
-	return c.whileHeld(func() error { return c.TCPConn.SetReadDeadline(t) })
-}
-
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	return c.whileHeld(func() error { return c.TCPConn.SetWriteDeadline(t) })
-}
-
-func (c *conn) whileHeld(f func() error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {
 		return net.ErrClosed
 	}
-	return f()
+	if interrupts(t) {
+		c.wakeLocked()
+	}
+	return c.in.ask(t, c.TCPConn.SetReadDeadline)
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left {
+		return net.ErrClosed
+	}
+	return c.out.ask(t, c.TCPConn.SetWriteDeadline)
 }
 
 type connKey struct{}
