@@ -283,7 +283,11 @@ func changed(nc net.Conn, state http.ConnState) {
 		c.head = append(c.head[:0], c.ahead...)
 		c.ahead, c.got, c.length = c.ahead[:0], int64(len(c.head)), -1
 		c.handled, c.wrote = false, false
-	case http.StateHijacked, http.StateClosed:
+	case http.StateHijacked:
+		c.stays = true
+		c.in.beExact(c.TCPConn.SetReadDeadline)
+		c.out.beExact(c.TCPConn.SetWriteDeadline)
+	case http.StateClosed:
 		c.stays = true
 	}
 	again := c.closing && !c.left

@@ -271,6 +271,19 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 		case "/body":
 			_, err := io.Copy(io.Discard, r.Body)
 			gone <- err
+		case "/hijack":
+			nc, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				defer nc.Close()
+				err = nc.SetReadDeadline(in(soon))
+			}
+			if err == nil && !(nc.(*conn).in.exact && nc.(*conn).out.exact) {
+				err = errors.New("its deadlines are not exact")
+			}
+			if err == nil {
+				_, err = io.Copy(io.Discard, nc)
+			}
+			gone <- err
 		case "/slow":
 			http.NewResponseController(w).SetWriteDeadline(in(later)) //nolint:errcheck // the answer says it
 			time.Sleep(6 * soon)
@@ -311,6 +324,10 @@ func TestTimeoutsOfTheServer(t *testing.T) {
 	dial(get + "POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
 	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a slow body: %v", err)
+	}
+	dial("GET /hijack HTTP/1.1\r\nHost: a\r\n\r\nabc")
+	if err := <-gone; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection taken over: %v", err)
 	}
 	dial("GET /wait HTTP/1.1\r\nHost: a\r\n\r\n").Close()
 	if err := <-gone; err == nil {
