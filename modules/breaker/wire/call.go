@@ -34,7 +34,9 @@ func (k *call) do() (*http.Response, error) {
 	c := k.c
 	zipped := !k.t.base.DisableCompression && k.req.Header.Get("Accept-Encoding") == "" &&
 		k.req.Header.Get("Range") == "" && k.req.Method != http.MethodHead
+	c.whole = false
 	c.writeHead(k.req, zipped)
+	c.whole = bodiless(k.req) && k.t.base.ResponseHeaderTimeout == 0
 	if err := c.bw.Flush(); err != nil {
 		return nil, k.failed(broken(err))
 	}
@@ -62,7 +64,7 @@ func (k *call) do() (*http.Response, error) {
 // send starts the body of the request on its own way: the answer may begin, and
 // end, before the body does.
 func (k *call) send() {
-	if k.req.Body == nil || k.req.Body == http.NoBody {
+	if bodiless(k.req) {
 		closeBody(k.req)
 		return
 	}
@@ -195,7 +197,7 @@ func (k *call) watch(d time.Duration) *headTimer {
 			})
 		}
 	}
-	if k.req.Body == nil || k.req.Body == http.NoBody {
+	if bodiless(k.req) {
 		begin()
 	} else {
 		k.c.uploaded = begin

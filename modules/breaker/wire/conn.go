@@ -42,6 +42,11 @@ type conn struct {
 	raw  syscall.RawConn
 	look func(fd uintptr) bool
 	busy bool // what look saw: bytes nobody asked for, an end or an error
+
+	// unseen says that nobody has looked at the connection since it was idle:
+	// the first Write does.
+	unseen bool
+	inquiry
 }
 
 func newConn(n net.Conn, pool *Pool, at spot, in, out int) *conn {
@@ -52,6 +57,10 @@ func newConn(n net.Conn, pool *Pool, at spot, in, out int) *conn {
 		c.raw, _ = s.SyscallConn()
 	}
 	c.look = c.peek
+	switch n.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		c.turn = c.atSocket
+	}
 	return c
 }
 
@@ -72,8 +81,15 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // Write counts, because a request of which nothing was sent may be sent again.
-func (c *conn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
+func (c *conn) Write(p []byte) (n int, err error) {
+	if c.unseen {
+		n, err = c.inquire(p)
+	}
+	if err == nil && n < len(p) {
+		var more int
+		more, err = c.Conn.Write(p[n:])
+		n += more
+	}
 	c.sent += int64(n)
 	c.unwritable = err != nil
 	return n, err

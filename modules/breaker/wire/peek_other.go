@@ -10,6 +10,8 @@ func (c *conn) peek(uintptr) bool {
 	return true
 }
 
+func (c *conn) atSocket(fd uintptr) bool { return c.peek(fd) }
+
 func (g *gate) read(uintptr) bool {
 	g.err = io.ErrUnexpectedEOF
 	return true

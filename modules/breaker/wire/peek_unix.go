@@ -15,6 +15,20 @@ func (c *conn) peek(fd uintptr) bool {
 	return true
 }
 
+func (c *conn) atSocket(fd uintptr) bool {
+	if c.again {
+		return true
+	}
+	c.again = true
+	if c.peek(fd); c.busy {
+		return true
+	}
+	if n, err := syscall.Write(int(fd), c.out); err == nil {
+		c.n = n
+	}
+	return !c.whole || c.n < len(c.out)
+}
+
 // read takes what has come without waiting for it.
 func (g *gate) read(fd uintptr) bool {
 	g.n, _, g.err = syscall.Recvfrom(int(fd), g.into, syscall.MSG_DONTWAIT)

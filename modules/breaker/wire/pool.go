@@ -43,13 +43,16 @@ func NewPool(perHost int, ttl time.Duration) *Pool {
 }
 
 // take returns the connection that was used last, if there is one fit for use.
-func (p *Pool) take(at spot, now time.Time) *conn {
+// Where the look at it may be late, the first Write has it; errStale says that
+// nothing was sent.
+func (p *Pool) take(at spot, now time.Time, late bool) *conn {
 	for {
 		c := p.pop(at)
 		if c == nil {
 			return nil
 		}
-		if p.fit(c, now) {
+		c.unseen = late && c.turn != nil
+		if p.young(c, now) && (c.unseen || !c.stale()) {
 			c.reused = true
 			return c
 		}
@@ -70,8 +73,8 @@ func (p *Pool) pop(at spot) *conn {
 	return c
 }
 
-func (p *Pool) fit(c *conn, now time.Time) bool {
-	return (p.ttl == 0 || now.Sub(c.since) < p.ttl) && !c.stale()
+func (p *Pool) young(c *conn, now time.Time) bool {
+	return p.ttl == 0 || now.Sub(c.since) < p.ttl
 }
 
 func (p *Pool) put(c *conn) {
@@ -104,7 +107,7 @@ func (p *Pool) sweep() {
 	for at, list := range p.idle {
 		kept := list[:0]
 		for _, c := range list {
-			if p.fit(c, now) {
+			if p.young(c, now) && !c.stale() {
 				kept = append(kept, c)
 			} else {
 				_ = c.Close()

@@ -51,7 +51,7 @@ func TestAPoolKeepsWhatItMayAndNoLongerThanItMay(t *testing.T) {
 			c.since = time.Now().Add(-time.Hour)
 		}
 		pool.mu.Unlock()
-		if c := pool.take(place(host), time.Now()); c != nil {
+		if c := pool.take(place(host), time.Now(), false); c != nil {
 			t.Error("a connection idle for an hour is used")
 		}
 	})

@@ -294,7 +294,7 @@ func (t *Transport) connection(ctx context.Context, req *http.Request, now time.
 	if req.URL.Scheme == "https" {
 		at.tls, port = t.tls, "443"
 	}
-	if c := t.pool.take(at, now); c != nil {
+	if c := t.pool.take(at, now, bodiless(req)); c != nil {
 		return c, nil
 	}
 	addr := at.host
@@ -333,6 +333,8 @@ func size(n int) int {
 	return n
 }
 
+func bodiless(req *http.Request) bool { return req.Body == nil || req.Body == http.NoBody }
+
 func closeBody(req *http.Request) {
 	if req.Body != nil {
 		_ = req.Body.Close()
@@ -352,6 +354,7 @@ func (timeout) Is(err error) bool {
 
 var (
 	errClosed   = errors.New("http: read on closed response body")
+	errStale    = errors.New("the upstream has ended the connection, or sent what nobody asked for")
 	errLimit    = errors.New("the limit of the head is used up")
 	errSwitched = errors.New("net/http: the upstream switched protocols unasked")
 )
