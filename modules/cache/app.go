@@ -34,7 +34,8 @@ type App struct {
 	peers []*peers
 
 	mu sync.Mutex // guards due
-	// due holds the keys that are queued or being revalidated.
+	// due holds the keys that are queued, being revalidated, or on their way to
+	// the second tier.
 	due map[string]struct{}
 }
 
@@ -116,9 +117,12 @@ func (a *App) offer(v *visit) {
 	if _, known := a.due[key]; known {
 		return
 	}
+	v.over = func() { a.done(key) }
 	if !a.send(func(ctx context.Context) {
-		defer a.done(key)
 		v.revalidate(ctx)
+		if v.over != nil {
+			v.over()
+		}
 	}) {
 		v.h.meter.backgroundNo.Inc()
 		return

@@ -107,11 +107,23 @@ func (v *visit) put(o *store.Object) {
 	}
 }
 
-// toSecond has o written to the second tier in the background.
+// toSecond has o written to the second tier in the background. What is due is
+// due until then: whoever asks meanwhile finds the stale one there.
 func (v *visit) toSecond(o *store.Object) {
-	if s := v.h.second; s != nil && !v.h.keeper.send(func(ctx context.Context) { s.put(ctx, o) }) {
-		secondTier.WithLabelValues(s.name, "dropped").Inc()
+	s, over := v.h.second, v.over
+	if s == nil {
+		return
 	}
+	if !v.h.keeper.send(func(ctx context.Context) {
+		s.put(ctx, o)
+		if over != nil {
+			over()
+		}
+	}) {
+		secondTier.WithLabelValues(s.name, "dropped").Inc()
+		return
+	}
+	v.over = nil
 }
 
 // share waits for another's fetch and serves what it brings. It says again

@@ -292,12 +292,22 @@ func TestRedisOnlyRenewsInTheBackground(t *testing.T) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
+	// Until what it brings is written, the origin is asked once.
+	if err := k.h.second.redis.Do(t.Context(), "CLIENT", "PAUSE", "500", "WRITE").Err(); err != nil {
+		t.Fatal(err)
+	}
+	paused := time.Now().Add(400 * time.Millisecond)
 	if w := k.get(); w.Body.String() != "old" || !strings.Contains(w.Header().Get("Cache-Status"), "hit; ttl=-") {
 		t.Errorf("stale: %q %q", w.Body, w.Header().Get("Cache-Status"))
 	}
+	for time.Now().Before(paused) {
+		k.get()
+	}
+	if n := k.asked(); n != 2 {
+		t.Errorf("the origin was asked %d times, want 2", n)
+	}
 	until(t, "it is renewed", func() bool {
-		w := k.get()
-		return k.asked() == 2 && strings.Contains(w.Header().Get("Cache-Status"), "hit; ttl=5")
+		return strings.Contains(k.get().Header().Get("Cache-Status"), "hit; ttl=5")
 	})
 	if got := k.last().Header.Get("If-None-Match"); got != `"a"` {
 		t.Errorf("the origin was asked to validate %q", got)

@@ -45,6 +45,8 @@ type visit struct {
 	hinted []string
 	// quiet is set where nobody waits for the answer.
 	quiet bool
+	// over ends what is due, once what it has brought is kept. Nil: nothing is.
+	over func()
 	// missed is a placeholder that a handler behind asked for and that a
 	// request in the background cannot know.
 	missed string
