@@ -34,8 +34,8 @@ type App struct {
 	peers []*peers
 
 	mu sync.Mutex // guards due
-	// due holds the keys that are queued, being revalidated, or on their way to
-	// the second tier.
+	// due holds the keys that are queued, being revalidated or, where only Redis
+	// keeps them, on their way to it.
 	due map[string]struct{}
 }
 

@@ -107,12 +107,17 @@ func (v *visit) put(o *store.Object) {
 	}
 }
 
-// toSecond has o written to the second tier in the background. What is due is
-// due until then: whoever asks meanwhile finds the stale one there.
+// toSecond has o written to the second tier in the background. Where nothing
+// else keeps it, what is due is due until then: whoever asks meanwhile finds the
+// stale one.
 func (v *visit) toSecond(o *store.Object) {
-	s, over := v.h.second, v.over
+	s := v.h.second
 	if s == nil {
 		return
+	}
+	var over func()
+	if v.h.RedisOnly {
+		over = v.over
 	}
 	if !v.h.keeper.send(func(ctx context.Context) {
 		s.put(ctx, o)
@@ -123,7 +128,9 @@ func (v *visit) toSecond(o *store.Object) {
 		secondTier.WithLabelValues(s.name, "dropped").Inc()
 		return
 	}
-	v.over = nil
+	if over != nil {
+		v.over = nil
+	}
 }
 
 // share waits for another's fetch and serves what it brings. It says again

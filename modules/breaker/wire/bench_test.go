@@ -12,30 +12,17 @@ import (
 // transport is the peer. Both ends run in this process: the difference is what
 // counts.
 func BenchmarkRoundTrip(b *testing.B) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
+	host := listening(b, func(c net.Conn) {
+		buf := make([]byte, 4096)
 		for {
-			c, err := l.Accept()
-			if err != nil {
+			if _, err := c.Read(buf); err != nil {
 				return
 			}
-			go func() {
-				buf := make([]byte, 4096)
-				for {
-					if _, err := c.Read(buf); err != nil {
-						return
-					}
-					if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 13\r\n\r\nhello, world!"); err != nil {
-						return
-					}
-				}
-			}()
+			if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: Mon, 23 Nov 2026 12:00:00 GMT\r\nContent-Length: 13\r\n\r\nhello, world!"); err != nil {
+				return
+			}
 		}
-	}()
+	})
 	base := dialer()
 	pool := NewPool(8, time.Minute)
 	defer pool.Close()
@@ -46,7 +33,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			req := request("GET", "/orders/1", nil, "Accept: */*", "X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "Accept-Encoding: gzip", "User-Agent: bench")
-			req.URL.Host = l.Addr().String()
+			req.URL.Host = host
 			for b.Loop() {
 				res, err := c.rt.RoundTrip(req)
 				if err != nil {

@@ -63,7 +63,6 @@ func TestALongHeadOnAKeptConnection(t *testing.T) {
 func TestAHeadThatTheSocketDoesNotTakeAtOnce(t *testing.T) {
 	rt, _, host, next := scene(t, false)
 	rt.base.WriteBufferSize = 16 << 20
-	rt.base.MaxResponseHeaderBytes = 1 << 20
 	c := kept(t, rt, host, next)
 	long := strings.Repeat("x", 12<<20)
 	done := trying(rt, to(host, request("GET", "/", nil, "X-Long: "+long)))
@@ -119,6 +118,8 @@ func TestAConnectionThatSeesWhatIsWritten(t *testing.T) {
 			t.Fatal(r.err)
 		}
 	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.conns != 1 || writes.Load() != 3 || reads.Load() < 3 {
 		t.Errorf("%d connections, %d writes and %d reads for 3 requests", o.conns, writes.Load(), reads.Load())
 	}
@@ -146,20 +147,7 @@ func TestACallerWhoLeavesAKeptConnection(t *testing.T) {
 // it, at a moment around the next request. None may wait for ever for an answer,
 // and no GET is lost.
 func TestAnEndAtAnyMoment(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go endSoon(c.(*net.TCPConn))
-		}
-	}()
+	host := listening(t, endSoon)
 	pool := NewPool(8, time.Minute)
 	defer pool.Close()
 	rt := New(dialer(), pool)
@@ -168,7 +156,7 @@ func TestAnEndAtAnyMoment(t *testing.T) {
 		all.Go(func() {
 			for range 500 {
 				ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
-				if r := <-trying(rt, to(l.Addr().String(), get()).WithContext(ctx)); r.err != nil {
+				if r := <-trying(rt, to(host, get()).WithContext(ctx)); r.err != nil {
 					t.Error(r.err)
 				}
 				stop()
@@ -180,7 +168,7 @@ func TestAnEndAtAnyMoment(t *testing.T) {
 
 // endSoon answers one request, then ends the connection, and never answers a
 // second one: its first request was made on a new connection and is answered.
-func endSoon(c *net.TCPConn) {
+func endSoon(c net.Conn) {
 	defer c.Close()
 	br := bufio.NewReader(c)
 	if _, err := http.ReadRequest(br); err != nil {
@@ -192,7 +180,7 @@ func endSoon(c *net.TCPConn) {
 	for wait := rand.IntN(4000); wait > 0; wait-- { // some microseconds at most: a sleep takes longer
 	}
 	if rand.IntN(2) == 0 {
-		_ = c.CloseWrite()
+		_ = c.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, br)
 	}
 }

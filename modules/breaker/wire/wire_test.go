@@ -18,6 +18,26 @@ import (
 	"time"
 )
 
+// listening has serve called with each connection to the address it returns.
+func listening(tb testing.TB, serve func(net.Conn)) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go serve(c)
+		}
+	}()
+	return l.Addr().String()
+}
+
 // origin answers each request on a connection with the next of its scripts.
 type origin struct {
 	net.Listener
